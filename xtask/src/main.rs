@@ -1,1 +1,41 @@
-fn main() {}
+//! The chores of the repository, run as `cargo xtask …`.
+//!
+//! A chore is one module with a `run`; this file only says which there are and how a failure is told. Whatever
+//! `cargo xtask test` runs can be run alone by the command it names.
+
+mod test;
+mod tidy;
+mod tree;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The chores of the repository", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that must pass before a change lands: formatting, lints, tidy, deny, all tests, the crash test
+    Test(test::Options),
+    /// Rules of the tree that the compiler cannot see: directions, documents, words, sizes
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().chore {
+        Chore::Test(options) => test::run(&options),
+        Chore::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
