@@ -1,0 +1,441 @@
+//! What to do next. Pure: it sees everything and does nothing. First run, retry, takeover, destroy and clean-up are the
+//! same question.
+//!
+//! - Going forward it makes what is missing, in order, and publishes once canonical success is on record.
+//! - Once destroy is accepted or going forward is given up, it seals, removes, looks, and releases on evidence.
+//! - It never takes "not found" for absence, and never gives up on cleaning up.
+
+use std::time::Duration;
+
+use crate::evidence::{ActiveInstanceExists, NothingSent, ProvenAbsent, Release, Sealed};
+use crate::operation::{Failure, FailureCode, OperationKind, Step, StepRecord, StepStatus};
+use crate::records::{CanonicalSuccess, RecordsView};
+use crate::reservation::{Reservation, Status};
+use crate::resource::{Footprint, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState};
+use crate::run::Run;
+use crate::time::Timestamp;
+
+/// What a provider can promise. Everything else in the plan is the same for all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A second create under one ident is refused or finds the first, so re-sending is safe.
+    pub enforces_names: bool,
+    /// It can make creation under an ident impossible.
+    pub seals: bool,
+    /// It has volumes.
+    pub storage: bool,
+    /// It can show what an instance wrote.
+    pub logs: bool,
+    /// The longest time after which an unanswered call may still take effect.
+    pub settle_horizon: Duration,
+}
+
+/// How patient the plan is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// How often a step may fail going forward.
+    pub max_attempts: u32,
+    /// The wait after a first failure; it doubles with each.
+    pub retry_min: Duration,
+    /// The longest wait between tries.
+    pub retry_max: Duration,
+    /// How long to watch a runtime before publishing it while it still starts.
+    pub ready_grace: Duration,
+    /// How long a lease lasts: a fenced executor cannot have been allowed to send later than that after its last note.
+    pub lease: Duration,
+}
+
+/// The first wait between two looks at a starting runtime; it doubles with each.
+const READY_LOOK_MIN: Duration = Duration::from_millis(20);
+
+/// Everything the plan looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    /// The instance and the operation at hand.
+    pub run: &'a Run,
+    /// What the records say of the instance.
+    pub records: &'a RecordsView,
+    /// Another instance that takes the last place in the context, where the records know one.
+    pub in_the_way: Option<&'a RecordsView>,
+    /// Whether the instance gets a volume.
+    pub wants_storage: bool,
+    /// What the provider can promise.
+    pub capabilities: Capabilities,
+    /// How patient to be.
+    pub patience: Patience,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// One thing to do in the world. Each is safe to do again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Make a resource of the kind, or find it made.
+    Ensure(ResourceKind),
+    /// Look what exists under the ident, for this step's sake.
+    Look(Step),
+    /// Write the canonical row.
+    InsertRecord,
+    /// Start the subscription.
+    Subscribe,
+    /// Make creation under the ident impossible.
+    Seal,
+    /// Remove a resource.
+    Remove(Resource),
+    /// End the subscription.
+    EndSubscription,
+    /// Mark the canonical row destroyed.
+    MarkDestroyed,
+    /// Start the runtime.
+    Start,
+    /// Stop the runtime.
+    Stop,
+    /// Stop and start the runtime.
+    Restart,
+    /// Apply another spec.
+    Update,
+}
+
+impl Action {
+    /// The step that the action is part of.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Ensure(kind) => Step::making(*kind),
+            Self::Look(step) => *step,
+            Self::InsertRecord => Step::Record,
+            Self::Subscribe => Step::Subscribe,
+            Self::Seal => Step::Seal,
+            Self::Remove(_) => Step::Remove,
+            Self::EndSubscription => Step::EndSubscription,
+            Self::MarkDestroyed => Step::MarkDestroyed,
+            Self::Start | Self::Stop | Self::Restart => Step::Power,
+            Self::Update => Step::Update,
+        }
+    }
+
+    /// Whether it only reads: it needs no intent on record.
+    #[must_use]
+    pub fn only_reads(&self) -> bool {
+        matches!(self, Self::Look(_))
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Next {
+    /// Do this, after noting it.
+    Act(Action),
+    /// Nothing before then.
+    Rest(Timestamp),
+    /// Publish: the endpoint is the adapter's to name.
+    Complete(CanonicalSuccess),
+    /// Give up going forward; cleaning up follows.
+    GiveUp(Failure),
+    /// Release the reservation.
+    Release {
+        /// Why that is safe.
+        evidence: Release,
+        /// What went wrong, if something did.
+        failure: Option<Failure>,
+    },
+    /// The operation did what it was for.
+    Succeed,
+    /// The operation did not, and the instance stays as it is.
+    Fail(Failure),
+    /// Nothing, ever: the operation is over.
+    Nothing,
+}
+
+/// Decides what to do next.
+#[must_use]
+pub fn next(situation: &Situation<'_>) -> Next {
+    let Run { reservation, operation } = situation.run;
+    if operation.status.is_over() {
+        return Next::Nothing;
+    }
+    match reservation.status {
+        Status::InProgress if reservation.intent.is_destroy() => clean_up(situation),
+        Status::InProgress => forward(situation),
+        Status::NeedsReconciliation { .. } if may_still_complete(situation) => finish(situation),
+        Status::NeedsReconciliation { .. } | Status::Released { .. } => clean_up(situation),
+        Status::Completed if reservation.intent.is_destroy() => clean_up(situation),
+        Status::Completed => match operation.kind {
+            OperationKind::Provision | OperationKind::Destroy => Next::Succeed,
+            OperationKind::Start | OperationKind::Recover => power(situation, &Action::Start),
+            OperationKind::Stop => power(situation, &Action::Stop),
+            OperationKind::Restart => power(situation, &Action::Restart),
+            OperationKind::Update => power(situation, &Action::Update),
+        },
+    }
+}
+
+/// Canonical success is stronger than a provider's error, as long as nothing was done to undo it.
+fn may_still_complete(situation: &Situation<'_>) -> bool {
+    let Run { reservation, operation } = situation.run;
+    CanonicalSuccess::establish(situation.records).is_some()
+        && !reservation.intent.is_destroy()
+        && reservation.sealed_at.is_none()
+        && operation.step(Step::Seal).is_none()
+        && reservation.resource(ResourceKind::Runtime).is_some()
+}
+
+fn finish(situation: &Situation<'_>) -> Next {
+    if let Some(extra) = situation.run.reservation.extra() {
+        return attempt(situation, Action::Remove(extra.clone()), Exhausted::GoesOn);
+    }
+    match CanonicalSuccess::establish(situation.records) {
+        Some(proof) => Next::Complete(proof),
+        None => clean_up(situation),
+    }
+}
+
+fn forward(situation: &Situation<'_>) -> Next {
+    let Run { reservation, operation } = situation.run;
+    if may_still_complete(situation) {
+        return finish(situation);
+    }
+    if let Some(evidence) = situation.in_the_way.and_then(|other| ActiveInstanceExists::establish(reservation, other)) {
+        return Next::Release { evidence: Release::ActiveInstanceExists(evidence), failure: None };
+    }
+    if situation.now >= operation.deadline {
+        let last = operation.steps.iter().rev().find_map(|record| record.last_error.as_deref());
+        return give_up(situation, FailureCode::DeadlineExceeded, None, last.unwrap_or("the deadline passed"));
+    }
+    for kind in ResourceKind::ALL {
+        let wanted = kind != ResourceKind::Storage || (situation.wants_storage && situation.capabilities.storage);
+        if wanted && reservation.resource(kind).is_none() {
+            return make(situation, kind);
+        }
+    }
+    if let Some(unready) = ready(situation) {
+        return unready;
+    }
+    if !situation.records.row_is_active() {
+        if situation.records.row.is_some() {
+            let why = "the canonical row is marked destroyed";
+            return give_up(situation, FailureCode::InstanceRecordInsertFailed, None, why);
+        }
+        return attempt(situation, Action::InsertRecord, Exhausted::GivesUp(FailureCode::InstanceRecordInsertFailed));
+    }
+    attempt(situation, Action::Subscribe, Exhausted::GivesUp(FailureCode::SubscriptionBootstrapFailed))
+}
+
+fn make(situation: &Situation<'_>, kind: ResourceKind) -> Next {
+    let Run { reservation, operation } = situation.run;
+    let step = Step::making(kind);
+    let in_doubt = operation.step(step).is_some_and(|record| record.status == StepStatus::Unknown);
+    if in_doubt && !situation.capabilities.enforces_names {
+        // A second send could make a second one: wait until the first can no longer take effect, and look.
+        let settled_at = reservation
+            .last_sent_at
+            .unwrap_or(situation.now)
+            .plus(situation.patience.lease)
+            .plus(situation.capabilities.settle_horizon);
+        let looked = reservation.lookups.last().is_some_and(|lookup| lookup.absent && lookup.at >= settled_at);
+        if !looked {
+            let look = Action::Look(step);
+            return match attempt(situation, look, Exhausted::GivesUp(FailureCode::ProviderProvisionFailed)) {
+                Next::Act(_) if situation.now < settled_at && !reservation.lookups.is_empty() => {
+                    Next::Rest(settled_at.min(operation.deadline))
+                }
+                next => next,
+            };
+        }
+    }
+    attempt(situation, Action::Ensure(kind), Exhausted::GivesUp(FailureCode::ProviderProvisionFailed))
+}
+
+/// Watches a runtime that still starts, for a while. `None`: go on.
+fn ready(situation: &Situation<'_>) -> Option<Next> {
+    let Run { reservation, operation } = situation.run;
+    let down = |how: &str| {
+        let rejection = Rejection { class: RejectionClass::Invalid, detail: how.to_owned() };
+        Some(give_up(situation, FailureCode::ProviderProvisionFailed, Some(rejection), how))
+    };
+    match reservation.runtime.as_ref().map(|(state, _)| state) {
+        Some(RuntimeState::Running) => None,
+        Some(RuntimeState::Exited(how)) => down(&format!("the runtime went down right after its start: {how}")),
+        Some(RuntimeState::Stopped) => down("the runtime was stopped right after its start"),
+        Some(RuntimeState::Missing) => down("the runtime was gone right after its start"),
+        Some(RuntimeState::Starting) | None => {
+            let made_at = operation.step(Step::Runtime).and_then(|record| record.finished_at).unwrap_or(situation.now);
+            let record = operation.step(Step::Ready);
+            if record.is_some() && situation.now >= made_at.plus(situation.patience.ready_grace) {
+                return None;
+            }
+            let wait = record.map_or(Duration::ZERO, |record| doubled(READY_LOOK_MIN, record.attempts.min(6)));
+            let look_at = record.and_then(|record| record.finished_at).unwrap_or(made_at).plus(wait);
+            Some(if situation.now >= look_at { Next::Act(Action::Look(Step::Ready)) } else { Next::Rest(look_at) })
+        }
+    }
+}
+
+fn give_up(situation: &Situation<'_>, code: FailureCode, rejection: Option<Rejection>, detail: &str) -> Next {
+    let failure = Failure { code, rejection, detail: detail.to_owned() };
+    match NothingSent::establish(&situation.run.reservation) {
+        Some(evidence) => Next::Release { evidence: Release::NothingSent(evidence), failure: Some(failure) },
+        None => Next::GiveUp(failure),
+    }
+}
+
+fn clean_up(situation: &Situation<'_>) -> Next {
+    let reservation = &situation.run.reservation;
+    if reservation.footprint() != Footprint::Untouched || reservation.sealed_at.is_some() {
+        if situation.capabilities.seals && reservation.sealed_at.is_none() {
+            return attempt(situation, Action::Seal, Exhausted::GoesOn);
+        }
+        // What needs the base goes before the base.
+        if let Some(resource) = reservation.resources.iter().max_by_key(|resource| resource.kind) {
+            return attempt(situation, Action::Remove(resource.clone()), Exhausted::GoesOn);
+        }
+    }
+    match absence(situation) {
+        Ok(evidence) => conclude(situation, evidence),
+        Err(next) => next,
+    }
+}
+
+/// The proof that nothing is there and nothing can come, or what to do to get it.
+fn absence(situation: &Situation<'_>) -> Result<Release, Next> {
+    let reservation = &situation.run.reservation;
+    if let Some(evidence) = NothingSent::establish(reservation) {
+        return Ok(Release::NothingSent(evidence));
+    }
+    if let Some(evidence) = Sealed::establish(reservation) {
+        return Ok(Release::Sealed(evidence));
+    }
+    let look = Next::Act(Action::Look(Step::Absence));
+    if situation.capabilities.seals {
+        return Err(unless_just_failed(situation, Step::Absence, look));
+    }
+    let horizon = situation.capabilities.settle_horizon;
+    let last_send = last_possible_send(reservation, situation.patience.lease);
+    if let Some(evidence) = ProvenAbsent::establish(reservation, last_send, horizon) {
+        return Ok(Release::ProvenAbsent(evidence));
+    }
+    if situation.now < last_send {
+        return Err(Next::Rest(last_send));
+    }
+    let first = reservation.lookups.iter().rev().take_while(|lookup| lookup.absent && lookup.at >= last_send).last();
+    match first.map(|lookup| lookup.at.plus(horizon.max(situation.patience.retry_min))) {
+        Some(second_look) if situation.now < second_look => Err(Next::Rest(second_look)),
+        Some(_) | None => Err(unless_just_failed(situation, Step::Absence, look)),
+    }
+}
+
+fn last_possible_send(reservation: &Reservation, lease: Duration) -> Timestamp {
+    reservation.last_sent_at.unwrap_or(reservation.started_at).plus(lease)
+}
+
+/// Ends the subscription and marks the row, then releases.
+fn conclude(situation: &Situation<'_>, evidence: Release) -> Next {
+    if situation.records.subscription_is_active() {
+        return attempt(situation, Action::EndSubscription, Exhausted::GoesOn);
+    }
+    if situation.records.row_is_active() {
+        return attempt(situation, Action::MarkDestroyed, Exhausted::GoesOn);
+    }
+    match situation.run.reservation.status {
+        Status::Released { .. } => Next::Succeed,
+        Status::InProgress | Status::NeedsReconciliation { .. } | Status::Completed => {
+            Next::Release { evidence, failure: None }
+        }
+    }
+}
+
+fn power(situation: &Situation<'_>, action: &Action) -> Next {
+    let operation = &situation.run.operation;
+    if operation.spec.is_some() && !operation.has_done(Step::Update) {
+        return attempt(situation, Action::Update, Exhausted::Fails);
+    }
+    if *action == Action::Update || operation.has_done(Step::Power) {
+        return Next::Succeed;
+    }
+    attempt(situation, action.clone(), Exhausted::Fails)
+}
+
+/// What happens when a step was tried as often as it may, or was refused.
+#[derive(Clone, Copy)]
+enum Exhausted {
+    /// The provision turns around.
+    GivesUp(FailureCode),
+    /// The operation ends; the instance stays.
+    Fails,
+    /// It is tried for ever, ever more seldom.
+    GoesOn,
+}
+
+/// Does `action` now, later, or no more, by what came of it so far.
+fn attempt(situation: &Situation<'_>, action: Action, exhausted: Exhausted) -> Next {
+    let Run { reservation, operation } = situation.run;
+    let Some(record) = operation.step(action.step()) else {
+        return Next::Act(action);
+    };
+    let room_elsewhere = (operation.regions_full as usize) < reservation.regions.len();
+    let refused = match (&record.rejection, record.status) {
+        (Some(rejection), StepStatus::Rejected) => {
+            let full_here = matches!(rejection.class, RejectionClass::Capacity { .. });
+            if full_here && room_elsewhere {
+                return Next::Act(action);
+            }
+            Some(rejection.clone())
+        }
+        (_, StepStatus::Noted | StepStatus::Done | StepStatus::Failed | StepStatus::Unknown)
+        | (None, StepStatus::Rejected) => None,
+    };
+    let spent = refused.is_some() || record.attempts >= situation.patience.max_attempts;
+    let late = situation.now >= operation.deadline;
+    let why = record.last_error.as_deref().unwrap_or("it was tried as often as it may be");
+    match exhausted {
+        Exhausted::GivesUp(code) if spent => give_up(situation, code, refused, why),
+        Exhausted::Fails if spent || late => {
+            let code = if late { FailureCode::DeadlineExceeded } else { FailureCode::ProviderProvisionFailed };
+            Next::Fail(Failure { code, rejection: refused, detail: why.to_owned() })
+        }
+        Exhausted::GivesUp(_) => later(situation, record, action, operation.deadline),
+        Exhausted::Fails => later(situation, record, action, operation.deadline),
+        Exhausted::GoesOn => later(situation, record, action, Timestamp::NEVER),
+    }
+}
+
+fn later(situation: &Situation<'_>, record: &StepRecord, action: Action, at_the_latest: Timestamp) -> Next {
+    let ready_at = match (record.status, record.finished_at) {
+        // Never tried, done for something else, or left in doubt by an executor that went away: at once.
+        (StepStatus::Noted | StepStatus::Done, _) | (_, None) => situation.now,
+        (StepStatus::Failed | StepStatus::Rejected | StepStatus::Unknown, Some(finished_at)) => {
+            finished_at.plus(pause(situation, record.attempts)).min(at_the_latest)
+        }
+    };
+    if situation.now >= ready_at { Next::Act(action) } else { Next::Rest(ready_at) }
+}
+
+/// Looks, unless the last look was just now and proved nothing.
+fn unless_just_failed(situation: &Situation<'_>, step: Step, look: Next) -> Next {
+    let Run { reservation, operation } = situation.run;
+    let Some((record, finished_at)) = operation.step(step).and_then(|record| Some((record, record.finished_at?)))
+    else {
+        return look;
+    };
+    let proved_nothing = match record.status {
+        StepStatus::Done => reservation.lookups.last().is_some_and(|lookup| !lookup.absent),
+        StepStatus::Noted => false,
+        StepStatus::Failed | StepStatus::Rejected | StepStatus::Unknown => true,
+    };
+    let again_at = finished_at.plus(pause(situation, record.attempts));
+    if proved_nothing && again_at > situation.now { Next::Rest(again_at) } else { look }
+}
+
+fn doubled(span: Duration, times: u32) -> Duration {
+    span.saturating_mul(1 << times.min(20))
+}
+
+/// The wait after the `attempts`-th failure: doubling, bounded, and spread by up to a quarter so that what failed
+/// together does not return together.
+fn pause(situation: &Situation<'_>, attempts: u32) -> Duration {
+    let Patience { retry_min, retry_max, .. } = situation.patience;
+    let span = doubled(retry_min, attempts.saturating_sub(1)).min(retry_max);
+    let id = situation.run.operation.id.as_bytes();
+    let spread = u32::from(id[15]).wrapping_mul(31).wrapping_add(attempts.wrapping_mul(97)) % 256;
+    span - span.mul_f64(f64::from(spread) / 1024.0)
+}
