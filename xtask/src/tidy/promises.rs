@@ -1,8 +1,7 @@
 //! What the code names, the documents explain: every invariant has its entry, every error code its page, and no entry
 //! or page outlives its name.
 //!
-//! Both are read from their source: a variant of `Invariant`, or a row of the table of codes, is a name the documents
-//! must know.
+//! Both are tables in their source, `invariants! { … }` and `codes! { … }`, one row for each name.
 
 use super::Finding;
 use crate::tree::Tree;
@@ -15,10 +14,10 @@ const ERROR_PAGES: &str = "docs/errors/";
 
 /// Every invariant without its `## Name` in the guarantees, and every such entry without an invariant.
 pub(super) fn invariants(tree: &Tree) -> Vec<Finding> {
-    let named = match variants_in(tree, INVARIANTS, "Invariant") {
-        Ok(named) => named,
-        Err(finding) => return vec![finding],
-    };
+    let named: BTreeSet<String> = rows(tree, INVARIANTS, "invariants! {").map(|row| row.name.to_owned()).collect();
+    if named.is_empty() {
+        return vec![Finding::in_file(INVARIANTS, "has no table `invariants! { Name: \"statement\", … }`")];
+    }
     let Some(text) = tree.text(GUARANTEES) else {
         return vec![Finding::in_file(GUARANTEES, "is missing; it explains every invariant")];
     };
@@ -34,15 +33,15 @@ pub(super) fn invariants(tree: &Tree) -> Vec<Finding> {
     });
     let stale = entries
         .difference(&named)
-        .map(|name| Finding::in_file(GUARANTEES, format!("`## {name}` names no variant of Invariant in {INVARIANTS}")));
+        .map(|name| Finding::in_file(GUARANTEES, format!("`## {name}` names no invariant of {INVARIANTS}")));
     silent.chain(stale).collect()
 }
 
 /// Every error code without its page, and every page without its code.
 pub(super) fn codes(tree: &Tree) -> Vec<Finding> {
-    let codes = rows(tree.text(CODES).unwrap_or_default());
+    let codes: BTreeSet<String> = rows(tree, CODES, "codes! {").map(|row| row.literal.to_owned()).collect();
     if codes.is_empty() {
-        return vec![Finding::in_file(CODES, "has no row `Variant = \"slug\", …` in its table of codes")];
+        return vec![Finding::in_file(CODES, "has no table `codes! { Variant = \"slug\", … }`")];
     }
     let pages: BTreeSet<String> = tree
         .files()
@@ -60,57 +59,50 @@ pub(super) fn codes(tree: &Tree) -> Vec<Finding> {
     silent.chain(stale).collect()
 }
 
-/// The variants of an enum in a file, or the finding that they cannot be read.
-fn variants_in(tree: &Tree, path: &str, name: &str) -> Result<BTreeSet<String>, Finding> {
-    let text = tree.text(path).ok_or_else(|| Finding::in_file(path, format!("is missing; it holds `enum {name}`")))?;
-    let named = variants(text, name);
-    if named.is_empty() { Err(Finding::in_file(path, format!("has no `pub enum {name}`"))) } else { Ok(named) }
+/// One row of a table: its name and the first text in it.
+struct Row<'t> {
+    name: &'t str,
+    literal: &'t str,
 }
 
-/// The variants of `pub enum {name}`: lines that begin with a capital one level deep in its braces.
-fn variants(text: &str, name: &str) -> BTreeSet<String> {
-    let head = format!("pub enum {name} {{");
-    let body = text.lines().skip_while(|line| line.trim() != head).skip(1).take_while(|line| *line != "}");
-    body.filter_map(|line| line.strip_prefix("    "))
-        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
-        .map(|line| line.chars().take_while(char::is_ascii_alphanumeric).collect())
-        .collect()
+/// The rows of the table that begins with the line `head` and ends at the next line that is `}`.
+fn rows<'t>(tree: &'t Tree, path: &str, head: &'t str) -> impl Iterator<Item = Row<'t>> {
+    let lines = tree.text(path).unwrap_or_default().lines();
+    lines.skip_while(move |line| *line != head).skip(1).take_while(|line| *line != "}").filter_map(row)
 }
 
-/// The slugs in the rows of the table of codes: `InstanceNotFound = "instance_not_found", …`.
-fn rows(text: &str) -> BTreeSet<String> {
-    let row = |line: &str| {
-        let (variant, rest) = line.trim_start().split_once(" = \"")?;
-        let (slug, _) = rest.split_once('"')?;
-        let is_variant =
-            variant.starts_with(|c: char| c.is_ascii_uppercase()) && variant.chars().all(char::is_alphanumeric);
-        is_variant.then(|| slug.to_owned())
-    };
-    text.lines().filter_map(row).collect()
+/// `Name: "text", …` or `Name = "text", …`; comments and what continues a row are none.
+fn row(line: &str) -> Option<Row<'_>> {
+    let (name, rest) = line.trim_start().split_once([':', ' '])?;
+    let is_name = name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(char::is_alphanumeric);
+    let literal = rest.split('"').nth(1)?;
+    is_name.then_some(Row { name, literal })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Tree, codes, invariants};
 
-    const ENUM: &str = "\
-/// Names.
-pub enum Invariant {
-    /// Says `Nothing` here.
-    #[doc(alias = \"one\")]
-    OneUnresolved,
-    NoRevive,
+    const TABLE: &str = "\
+macro_rules! invariants {
+    ($($name:ident: $statement:literal),*) => {};
 }
 
-pub enum Other {
-    Stranger,
+invariants! {
+    // Core: \"first\".
+    OneUnresolved: \"A context has at most one.\",
+    NoRevive: \"Destroyed: never again.\",
+}
+
+strangers! {
+    Stranger: \"Not ours.\",
 }
 ";
 
     #[test]
     fn an_invariant_without_entry_and_an_entry_without_invariant_are_found() {
         let guarantees = "# Guarantees\n## OneUnresolved\n## Extra\n## What is not promised\n";
-        let tree = Tree::of([("crates/domain/src/invariants.rs", ENUM), ("docs/guarantees.md", guarantees)]);
+        let tree = Tree::of([("crates/domain/src/invariants.rs", TABLE), ("docs/guarantees.md", guarantees)]);
         let found: Vec<_> = invariants(&tree).into_iter().map(|finding| finding.what).collect();
         assert_eq!(found.len(), 2);
         assert!(found[0].contains("`## NoRevive`") && found[1].contains("`## Extra`"));
@@ -119,14 +111,14 @@ pub enum Other {
     #[test]
     fn invariants_with_their_entries_are_fine() {
         let guarantees = "## OneUnresolved\n## `NoRevive`\n";
-        let tree = Tree::of([("crates/domain/src/invariants.rs", ENUM), ("docs/guarantees.md", guarantees)]);
+        let tree = Tree::of([("crates/domain/src/invariants.rs", TABLE), ("docs/guarantees.md", guarantees)]);
         assert_eq!(invariants(&tree), []);
     }
 
     #[test]
     fn missing_files_are_named() {
         assert_eq!(invariants(&Tree::of([]))[0].path, "crates/domain/src/invariants.rs");
-        assert_eq!(invariants(&Tree::of([("crates/domain/src/invariants.rs", ENUM)]))[0].path, "docs/guarantees.md");
+        assert_eq!(invariants(&Tree::of([("crates/domain/src/invariants.rs", TABLE)]))[0].path, "docs/guarantees.md");
         assert_eq!(codes(&Tree::of([]))[0].path, "crates/api/src/code.rs");
     }
 

@@ -9,7 +9,7 @@ use crate::tree::{Tree, numbered};
 const HERE: &str = "xtask/src/tidy/words.rs";
 
 /// Marks of work that is not done. Whole words.
-const UNFINISHED: &[&str] = &["TODO", "FIXME", "XXX", "dbg!", "todo!", "unimplemented!"];
+const UNFINISHED: &[&str] = &["TODO", "FIXME", "XXX", "dbg!", "todo!", "unimplemented!", "#[ignore"];
 
 /// How a lint is silenced for good. An expectation with a reason ends when the reason does.
 const ALLOWED: &[&str] = &["#[allow(", "#![allow(", ", allow("];
@@ -92,9 +92,13 @@ mod tests {
 
     #[test]
     fn unfinished_work_is_found_with_its_line() {
-        let tree = Tree::of([("crates/a.rs", "fn a() {\n    dbg!(1); // TODO: more\n}"), ("docs/b.md", "FIXME later")]);
+        let tree = Tree::of([
+            ("crates/a.rs", "fn a() {\n    dbg!(1); // TODO: more\n}"),
+            ("crates/b.rs", "#[test]\n#[ignore = \"slow\"]\nfn b() {}"),
+            ("docs/c.md", "FIXME later"),
+        ]);
         let found: Vec<_> = unfinished(&tree).iter().map(ToString::to_string).collect();
-        assert_eq!(found.len(), 2);
+        assert_eq!(found.len(), 3);
         assert!(found[0].starts_with("crates/a.rs:2: `TODO`"), "{}", found[0]);
     }
 
