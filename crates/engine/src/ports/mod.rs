@@ -1,0 +1,23 @@
+//! What the engine asks of the world. Adapters implement these; the engine never learns which.
+
+mod billing;
+mod clock;
+mod driver;
+mod provider;
+mod records;
+mod store;
+
+pub use billing::{Billing, Entitlement, EntitlementRefused, SubscriptionTerms};
+pub use clock::{Clock, Entropy};
+pub use driver::{Driver, Gap, Gaps, NoGaps, Render};
+pub use provider::{
+    Blueprint, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, OwnedResource, Provider, Tags,
+    Unanswered,
+};
+pub use records::{Records, RecordsError};
+pub use store::{
+    Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, AuditRecord, Claimed, ContextPeek,
+    DestroyAccepted, IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, KeyRole, LeakPage,
+    LeakRecord, Listed, OperationView, Registered, RouteEntry, Store, StoreError, Stuck, UnresolvedSummary,
+    WorkAccepted,
+};
