@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::event::{Actor, Event, EventKind};
 use crate::evidence::{LOOKUPS_KEPT, Lookup, Release};
 use crate::ids::{LeakId, OperationId};
-use crate::lease::{Epoch, Fenced, Holder};
+use crate::lease::{Epoch, Fenced, Holder, Lease};
 use crate::operation::{Failure, FailureCode, Operation, OperationKind, OperationStatus, Step, StepRecord, StepStatus};
 use crate::records::CanonicalSuccess;
 use crate::reservation::{FrozenSpec, IllegalTransition, Intent, Power, Reservation, Resolution, Status, StatusChange};
@@ -27,6 +27,20 @@ pub struct Run {
     pub reservation: Reservation,
     /// The operation at hand.
     pub operation: Operation,
+}
+
+impl Run {
+    /// The lease that this run is held under, if somebody holds it.
+    #[must_use]
+    pub fn lease(&self) -> Option<Lease> {
+        Some(Lease {
+            instance: self.reservation.instance,
+            operation: self.operation.id,
+            epoch: self.reservation.epoch,
+            holder: self.operation.holder.clone()?,
+            expires_at: self.operation.due_at?,
+        })
+    }
 }
 
 /// What to do to the leak list in the same commit.
@@ -269,6 +283,8 @@ pub enum Effect {
 pub enum Then {
     /// It takes this step; the call may leave once the note is committed.
     Intend(Step),
+    /// It looks at the provider, which changes nothing and needs no intent.
+    Look,
     /// It puts the operation down until then.
     Rest(Timestamp),
 }
@@ -313,6 +329,7 @@ pub fn noted(run: &Run, held: Epoch, note: &Note) -> Result<Change, Refused> {
     }
     match note.then {
         Then::Intend(step) => intend(&mut change.run, step, note.at)?,
+        Then::Look => {}
         Then::Rest(until) => {
             let operation = &mut change.run.operation;
             operation.holder = None;

@@ -5,6 +5,8 @@
 //! for), [`executor`] (what runs it), [`reconcilers`] (what finds work that nobody runs).
 
 pub mod audit;
+pub mod control_plane;
 pub mod ident;
 pub mod ports;
 pub mod spec;
+pub mod world;

@@ -17,6 +17,8 @@ use crate::ports::{Blueprint, Entropy, Ident};
 pub struct Spec {
     /// The template it came from, for readers.
     pub template: Option<String>,
+    /// The tier that its limits come from.
+    pub tier: String,
     /// The image, for providers that run images.
     pub image: Option<String>,
     /// The program and its arguments.
@@ -170,6 +172,7 @@ mod tests {
     fn a_frozen_spec_reads_back_and_damage_is_told() {
         let spec = Spec {
             template: Some("hello".to_owned()),
+            tier: "small".to_owned(),
             image: None,
             command: vec!["freehold".to_owned(), "hello-instance".to_owned()],
             env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),

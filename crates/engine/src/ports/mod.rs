@@ -3,6 +3,7 @@
 mod billing;
 mod clock;
 mod driver;
+mod meter;
 mod provider;
 mod records;
 mod store;
@@ -10,6 +11,7 @@ mod store;
 pub use billing::{Billing, Entitlement, EntitlementRefused, SubscriptionTerms};
 pub use clock::{Clock, Entropy};
 pub use driver::{Driver, Gap, Gaps, NoGaps, Render};
+pub use meter::{Meter, NoMeter};
 pub use provider::{
     Blueprint, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, OwnedResource, Provider, Tags,
     Unanswered,

@@ -1,0 +1,71 @@
+//! What callers ask for. Each method decides policy, then lets one store transaction decide the rest; none waits for
+//! another request's work. Whoever wants to wait for an operation looks at it again when the driver says it changed.
+
+mod operators;
+mod provision;
+mod read;
+mod request;
+mod work;
+
+pub use operators::{ReleaseRefused, ReleaseStarted, RepairRefused};
+pub use provision::{Conflict, ProvisionRefused, Provisioned};
+pub use read::{InstanceView, OwnerView, ReadError};
+pub use request::{Caller, Provision, SpecChange, SpecRequest, UpdateRequest};
+pub use work::{Accepted, Changed, WorkError};
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use freehold_domain::ids::{InstanceId, OperationId};
+use freehold_domain::run::Run;
+
+use crate::ports::{Asked, Claimed};
+use crate::world::World;
+
+/// The one service that every way in calls.
+pub struct ControlPlane {
+    world: Arc<World>,
+    /// When each context's conflict was last put on the audit trail, by instance.
+    conflicts_told: Mutex<HashMap<InstanceId, Duration>>,
+}
+
+impl ControlPlane {
+    /// Over a world.
+    #[must_use]
+    pub fn new(world: Arc<World>) -> Self {
+        Self { world, conflicts_told: Mutex::default() }
+    }
+
+    /// What it works with.
+    #[must_use]
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    fn asked(&self, caller: &Caller, operation: OperationId) -> Asked {
+        let world = &self.world;
+        let at = world.clock.now();
+        Asked {
+            operation,
+            actor: caller.actor,
+            request_id: caller.request_id.clone(),
+            deadline: at.plus(world.policy.deadline),
+            holder: world.executes.then(|| world.holder.clone()),
+            at,
+        }
+    }
+
+    /// Hands what was just accepted to this node's executor, and wakes whoever waits.
+    fn start(&self, run: Run, asked_at: Duration, replaced: Option<OperationId>) {
+        let instance = run.reservation.instance;
+        let operation = run.operation.id;
+        if let Some(replaced) = replaced {
+            self.world.driver.changed(instance, replaced);
+        }
+        self.world.driver.changed(instance, operation);
+        if let Some(lease) = run.lease() {
+            self.world.driver.run(Claimed { run, lease, asked_at });
+        }
+    }
+}
