@@ -4,9 +4,13 @@
 //! simulator, and asks the world through [`ports`]. Read in this order: [`ports`], [`control_plane`] (what callers ask
 //! for), [`executor`] (what runs it), [`reconcilers`] (what finds work that nobody runs).
 
+mod acts;
 pub mod audit;
 pub mod control_plane;
+pub mod executor;
+mod held;
 pub mod ident;
 pub mod ports;
+pub mod reconcilers;
 pub mod spec;
 pub mod world;

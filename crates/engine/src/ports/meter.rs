@@ -19,7 +19,7 @@ pub trait Meter: Send + Sync {
     /// An operation is over, or turned to cleaning up.
     fn operation(&self, kind: OperationKind, status: OperationStatus);
 
-    /// An operation was taken over from a holder that went away.
+    /// An operation was taken over from a holder that went away in the middle of a step.
     fn takeover(&self);
 
     /// A reservation that had to be settled by look-up, seal or repair was: `completed`, `released`, `repaired`.

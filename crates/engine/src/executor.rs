@@ -1,0 +1,330 @@
+//! What runs an operation: plan, note, act, note, until the plan rests or the operation is over.
+//!
+//! - Nothing leaves for a provider before its intent is committed, nor on a lease that is nearly over.
+//! - The finding of one step and the intent of the next share a commit.
+//! - Recovery enters here and takes the same path: a crash is a late claim.
+//! - A commit that is refused ends the run at once: somebody else has the instance.
+
+use std::sync::Arc;
+
+use freehold_domain::ids::OperationId;
+use freehold_domain::lease::Lease;
+use freehold_domain::operation::{Failure, FailureCode, OperationKind, OperationStatus, Step, StepStatus};
+use freehold_domain::plan::{self, Action, Next, Situation};
+use freehold_domain::records::RecordsView;
+use freehold_domain::reservation::Status;
+use freehold_domain::run::{self, Effect, Finding, Note, Run, Settle, Settlement, Then, Unclaimable};
+use freehold_domain::time::Timestamp;
+
+use crate::acts::{Acts, wants_storage};
+use crate::held::Held;
+use crate::ports::{Answer, Claimed, Gap, RecordsError, Registered, StoreError};
+use crate::world::World;
+
+/// How a run of an executor ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Worked {
+    /// The operation is over.
+    Over,
+    /// There is nothing to do before then.
+    Resting(Timestamp),
+    /// Somebody else runs it, or did, or it is not due.
+    Elsewhere,
+    /// The store did not answer; the lease lapses, and somebody goes on.
+    Interrupted(StoreError),
+}
+
+/// Runs operations on this node.
+#[derive(Clone)]
+pub struct Executor {
+    world: Arc<World>,
+    held: Held,
+}
+
+/// What a run knows besides what is committed.
+struct Going {
+    run: Run,
+    lease: Lease,
+    /// What came of the last step and is not committed yet.
+    finding: Option<(Step, Finding)>,
+    records: RecordsView,
+    in_the_way: Option<RecordsView>,
+    wants_storage: bool,
+}
+
+impl Going {
+    /// The run as the next commit will have it.
+    fn foreseen(&self, at: Timestamp) -> Run {
+        match &self.finding {
+            Some((step, finding)) => run::folded(&self.run, *step, finding, at),
+            None => self.run.clone(),
+        }
+    }
+}
+
+impl Executor {
+    /// Over a world.
+    #[must_use]
+    pub fn new(world: Arc<World>) -> Self {
+        Self { world, held: Held::default() }
+    }
+
+    /// Claims an operation whose timer has rung and runs it until it rests or is over.
+    pub async fn work_once(&self, operation: OperationId) -> Worked {
+        let asked_at = self.world.clock.monotonic();
+        match self.world.store.claim(operation, &self.world.holder).await {
+            Ok(Ok((run, lease))) => {
+                // A claim leaves a step without a finding in doubt: its executor went away in the middle of it.
+                if run.operation.steps.iter().any(|s| s.status == StepStatus::Unknown && s.finished_at.is_none()) {
+                    self.world.meter.takeover();
+                }
+                self.work(Claimed { run, lease, asked_at }).await
+            }
+            Ok(Err(Unclaimable::Over | Unclaimable::NotDue { .. })) => Worked::Elsewhere,
+            Err(error) => Worked::Interrupted(error),
+        }
+    }
+
+    /// Runs an operation that this node holds until it rests or is over.
+    pub async fn work(&self, claimed: Claimed) -> Worked {
+        let Some(_hand) = self.held.take(&claimed, self.world.policy.lease) else { return Worked::Elsewhere };
+        let lease = claimed.lease.clone();
+        match self.run(claimed).await {
+            Ok(worked) => worked,
+            Err(StoreError::Refused(refused)) => {
+                tracing::info!(instance = %lease.instance, operation = %lease.operation, %refused, "stopping");
+                Worked::Elsewhere
+            }
+            Err(error) => {
+                tracing::warn!(instance = %lease.instance, operation = %lease.operation, %error, "interrupted");
+                // Sooner than the lapse of the lease, if the store hears it.
+                let _ = self.world.store.give_back(&[lease]).await;
+                Worked::Interrupted(error)
+            }
+        }
+    }
+
+    /// Prolongs every lease this node holds. To be called well before they lapse, while calls are in flight too.
+    pub async fn renew(&self) {
+        let leases = self.held.leases();
+        if leases.is_empty() {
+            return;
+        }
+        let asked_at = self.world.clock.monotonic();
+        match self.world.store.renew(&leases).await {
+            Ok(renewed) => {
+                for (lease, renewed) in leases.iter().zip(renewed) {
+                    if renewed {
+                        self.held.prolong(lease, asked_at + self.world.policy.lease);
+                    } else {
+                        self.held.lost(lease);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, leases = leases.len(), "leases could not be renewed"),
+        }
+    }
+
+    /// Gives every lease back, so that another node, or this one after its restart, goes on at once. To be called once
+    /// no run is in flight any more, or will be waited for.
+    pub async fn give_back(&self) {
+        let leases = self.held.leases();
+        if !leases.is_empty()
+            && let Err(error) = self.world.store.give_back(&leases).await
+        {
+            tracing::warn!(%error, leases = leases.len(), "leases could not be given back; they lapse");
+        }
+    }
+
+    async fn run(&self, claimed: Claimed) -> Result<Worked, StoreError> {
+        let Claimed { run, lease, .. } = claimed;
+        let mut going = match self.look_up(run, lease).await {
+            Ok(going) => going,
+            Err((lease, error)) => return self.rest_blind(&lease, &error).await,
+        };
+        loop {
+            let now = self.world.clock.now();
+            let foreseen = going.foreseen(now);
+            let next = plan::next(&Situation {
+                run: &foreseen,
+                records: &going.records,
+                in_the_way: going.in_the_way.as_ref(),
+                wants_storage: going.wants_storage,
+                capabilities: self.world.capabilities(&foreseen.reservation.provider),
+                patience: self.world.policy.patience(),
+                now,
+            });
+            let worked = match next {
+                Next::Act(action) => {
+                    self.step(&mut going, &action, now).await?;
+                    None
+                }
+                Next::Rest(until) => {
+                    self.note(&mut going, Then::Rest(until), now).await?;
+                    Some(Worked::Resting(until))
+                }
+                Next::Nothing => Some(Worked::Over),
+                Next::Complete(proof) => {
+                    let provider = self.world.provider(&foreseen.reservation.provider);
+                    let endpoint = provider.and_then(|p| p.endpoint(&foreseen.reservation.resources));
+                    let settlement = match endpoint {
+                        Some(endpoint) => Settlement::Complete { proof, endpoint },
+                        None => Settlement::GiveUp(Failure {
+                            code: FailureCode::ProviderProvisionFailed,
+                            rejection: None,
+                            detail: "the provider names no endpoint for it".to_owned(),
+                        }),
+                    };
+                    self.settle(&mut going, Step::Complete, settlement, now).await?
+                }
+                Next::GiveUp(failure) => {
+                    self.settle(&mut going, Step::Release, Settlement::GiveUp(failure), now).await?
+                }
+                Next::Release { evidence, failure } => {
+                    self.settle(&mut going, Step::Release, Settlement::Release { evidence, failure }, now).await?
+                }
+                Next::Succeed => {
+                    let provider = self.world.provider(&foreseen.reservation.provider);
+                    let routable = foreseen.reservation.is_active();
+                    let endpoint =
+                        provider.filter(|_| routable).and_then(|p| p.endpoint(&foreseen.reservation.resources));
+                    self.settle(&mut going, Step::Complete, Settlement::Succeed { endpoint }, now).await?
+                }
+                Next::Fail(failure) => self.settle(&mut going, Step::Complete, Settlement::Fail(failure), now).await?,
+            };
+            if let Some(worked) = worked {
+                return Ok(worked);
+            }
+        }
+    }
+
+    /// Reads what the records say: the first step of every run.
+    async fn look_up(&self, run: Run, lease: Lease) -> Result<Going, (Lease, RecordsError)> {
+        let reservation = &run.reservation;
+        let records = match self.world.records.describe(reservation.instance).await {
+            Ok(records) => records,
+            Err(error) => return Err((lease, error)),
+        };
+        let mut finding = None;
+        let mut in_the_way = None;
+        if reservation.status == Status::InProgress && !run.operation.has_done(Step::CheckActive) {
+            let others = match self.world.records.active_in(&reservation.context).await {
+                Ok(others) => others,
+                Err(error) => return Err((lease, error)),
+            };
+            let limit = self.world.policy.instances_per_context as usize;
+            let mut others = others
+                .into_iter()
+                .filter(|other| other.row.as_ref().is_some_and(|row| row.instance != reservation.instance));
+            // An instance that destroy was accepted for still has its row, and is in nobody's way.
+            let mut standing = Vec::new();
+            for other in others.by_ref() {
+                let Some(row) = &other.row else { continue };
+                let destroying = match self.world.store.instance_describe(row.instance).await {
+                    Ok(Some(registered)) => !registered.reservation.is_active(),
+                    Ok(None) | Err(_) => false,
+                };
+                if !destroying {
+                    standing.push(other);
+                }
+            }
+            if standing.len() >= limit {
+                in_the_way = standing.into_iter().next();
+            }
+            finding = Some((Step::CheckActive, Finding::Done(Effect::Nothing)));
+        }
+        let wants_storage = wants_storage(&run);
+        Ok(Going { run, lease, finding, records, in_the_way, wants_storage })
+    }
+
+    /// Puts an operation down whose records cannot be read.
+    async fn rest_blind(&self, lease: &Lease, error: &RecordsError) -> Result<Worked, StoreError> {
+        let now = self.world.clock.now();
+        let until = now.plus(self.world.policy.retry_min);
+        let finding = Some((Step::CheckActive, Finding::NotSent(error.to_string())));
+        self.world.store.note(lease, Note { at: now, finding, then: Then::Rest(until) }).await?;
+        Ok(Worked::Resting(until))
+    }
+
+    /// Notes an action's intent, then does it. What came of it waits for the next commit.
+    async fn step(&self, going: &mut Going, action: &Action, now: Timestamp) -> Result<(), StoreError> {
+        let world = &self.world;
+        let step = action.step();
+        world.gaps.passing(step, Gap::BeforeNote);
+        if !action.only_reads() {
+            self.note(going, Then::Intend(step), now).await?;
+        } else if going.finding.is_some() {
+            self.note(going, Then::Look, now).await?;
+        }
+        world.gaps.passing(step, Gap::Noted);
+        let began = world.clock.monotonic();
+        let in_time = self.held.may_send(&going.lease, began, world.policy.send_margin);
+        let finding = if in_time || action.only_reads() {
+            let mut acts = Acts { world, run: &going.run, records: &mut going.records };
+            acts.act(action).await
+        } else {
+            Finding::NotSent("too little of the lease was left for a call to leave".to_owned())
+        };
+        world.meter.step(step, world.clock.monotonic().saturating_sub(began));
+        world.gaps.passing(step, Gap::Sent);
+        going.finding = Some((step, finding));
+        Ok(())
+    }
+
+    async fn note(&self, going: &mut Going, then: Then, at: Timestamp) -> Result<(), StoreError> {
+        let finding = going.finding.take();
+        let answered = finding.as_ref().map(|(step, _)| *step);
+        going.run = self.world.store.note(&going.lease, Note { at, finding, then }).await?;
+        if let Some(step) = answered {
+            self.world.gaps.passing(step, Gap::Answered);
+        }
+        self.world.driver.changed(going.lease.instance, going.lease.operation);
+        Ok(())
+    }
+
+    /// Commits the end of an operation, or its turn to cleaning up (`None`: the run goes on).
+    async fn settle(
+        &self,
+        going: &mut Going,
+        step: Step,
+        settlement: Settlement,
+        at: Timestamp,
+    ) -> Result<Option<Worked>, StoreError> {
+        let world = &self.world;
+        world.gaps.passing(step, Gap::BeforeNote);
+        let foreseen = going.foreseen(at);
+        let seen = foreseen.reservation.runtime.as_ref().map(|(state, _)| state);
+        let spread = foreseen.reservation.instance.as_bytes()[15];
+        let check_at = world.policy.check_at(at, seen, at, spread);
+        let settle = Settle { at, finding: going.finding.take(), settlement, check_at };
+        let answer = self.answer(going, &settle)?;
+        going.run = world.store.settle(&going.lease, settle, answer).await?;
+        world.gaps.passing(step, Gap::Answered);
+        let operation = &going.run.operation;
+        world.meter.operation(operation.kind, operation.status);
+        self.count_reconciled(&going.run);
+        world.driver.changed(going.lease.instance, going.lease.operation);
+        Ok(operation.status.is_over().then_some(Worked::Over))
+    }
+
+    /// The answer that a provision's caller gets: fixed by the first settlement, because replays repeat it.
+    fn answer(&self, going: &Going, settle: &Settle) -> Result<Option<Answer>, StoreError> {
+        let operation = &going.run.operation;
+        if operation.kind != OperationKind::Provision || operation.status == OperationStatus::Reconciling {
+            return Ok(None);
+        }
+        let after = run::settled(&going.run, going.lease.epoch, settle)?;
+        let registered =
+            Registered { reservation: after.run.reservation, operation: after.run.operation, route: after.route };
+        Ok(Some(self.world.render.provision(&registered, &going.records)))
+    }
+
+    fn count_reconciled(&self, run: &Run) {
+        let settled = run.operation.status.is_over() && run.operation.kind == OperationKind::Provision;
+        let had_doubts = run.reservation.unanswered > 0 || run.operation.attempt > 1;
+        if settled && had_doubts {
+            let outcome = if run.reservation.status == Status::Completed { "completed" } else { "released" };
+            self.world.meter.reconciliation(outcome);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Complete instances whose runtime does something else than it should: what went away by itself is brought back, with
+//! growing waits, and the rest is put down for readers.
+
+use freehold_domain::event::Actor;
+use freehold_domain::ids::InstanceId;
+use freehold_domain::reservation::{Power, Reservation};
+use freehold_domain::resource::RuntimeState;
+use freehold_domain::run::Work;
+use freehold_domain::time::Timestamp;
+
+use crate::ports::{Asked, Claimed, StoreError, WorkAccepted};
+use crate::world::World;
+
+/// Looks at every instance that is to be looked at, at most `limit`. Answers how many it looked at.
+///
+/// # Errors
+/// [`StoreError`] if the store does not answer; what was not looked at stays due.
+pub async fn pass(world: &World, limit: usize) -> Result<usize, StoreError> {
+    let due = world.store.checks_due(limit).await?;
+    for &instance in &due {
+        look_after(world, instance).await?;
+    }
+    Ok(due.len())
+}
+
+async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreError> {
+    let Some(registered) = world.store.instance_describe(instance).await? else { return Ok(()) };
+    let reservation = registered.reservation;
+    let since = registered.operation.finished_at.unwrap_or(reservation.updated_at);
+    let now = world.clock.now();
+    let seen = match world.provider(&reservation.provider) {
+        Some(provider) => {
+            let ident = world.idents.of(instance, &reservation.context);
+            let seen = provider.observe(&ident).await;
+            let outcome = if seen.is_ok() { "answered" } else { "unanswered" };
+            world.meter.provider_request(reservation.provider.as_str(), "observe", outcome);
+            seen.ok().filter(|observation| observation.conclusive).map(|observation| observation.runtime)
+        }
+        None => None,
+    };
+    // No answer proves nothing: keep what was known, and look again.
+    let known = reservation.runtime.as_ref().map_or(RuntimeState::Starting, |(state, _)| state.clone());
+    let state = seen.clone().unwrap_or(known);
+    let down = matches!(seen, Some(RuntimeState::Exited(_) | RuntimeState::Missing | RuntimeState::Stopped));
+    let too_slow = seen == Some(RuntimeState::Starting) && now.since(since) >= world.policy.starting_timeout;
+    let wanted = reservation.power == Power::On && reservation.is_active() && registered.operation.status.is_over();
+    let check_at = world.policy.check_at(now, Some(&state), since, instance.as_bytes()[15]);
+    if wanted && (down || too_slow) && now >= patience_over(world, &reservation, since) {
+        return recover(world, &reservation, now).await;
+    }
+    match world.store.watched(instance, reservation.epoch, state, now, check_at, world.policy.running_check).await {
+        // It changed hands while it was looked at: whoever has it now knows better.
+        Ok(()) | Err(StoreError::Refused(_) | StoreError::Missing(_)) => Ok(()),
+        Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Corrupt(_))) => Err(error),
+    }
+}
+
+/// When a runtime that keeps going down may be brought back again: doubling waits, so that a program that cannot run
+/// does not keep the machine busy.
+fn patience_over(world: &World, reservation: &Reservation, since: Timestamp) -> Timestamp {
+    let doublings = reservation.recoveries.min(16);
+    let wait = world.policy.retry_min.saturating_mul(1 << doublings).min(world.policy.retry_max);
+    since.plus(if reservation.recoveries == 0 { std::time::Duration::ZERO } else { wait })
+}
+
+async fn recover(world: &World, reservation: &Reservation, now: Timestamp) -> Result<(), StoreError> {
+    let asked_at = world.clock.monotonic();
+    let asked = Asked {
+        operation: world.mint_operation(),
+        actor: Actor::System,
+        request_id: "drift".to_owned(),
+        deadline: now.plus(world.policy.deadline),
+        holder: world.executes.then(|| world.holder.clone()),
+        at: now,
+    };
+    match world.store.work_begin(reservation.instance, Work::Recover, asked).await {
+        Ok(WorkAccepted::Accepted { run, .. }) => {
+            tracing::info!(instance = %reservation.instance, "the runtime went away by itself; bringing it back");
+            world.driver.changed(reservation.instance, run.operation.id);
+            if let Some(lease) = run.lease() {
+                world.driver.run(Claimed { run: *run, lease, asked_at });
+            }
+            Ok(())
+        }
+        Ok(WorkAccepted::NothingToDo | WorkAccepted::Underway(_) | WorkAccepted::Refused(_)) => Ok(()),
+        Err(StoreError::Missing(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
