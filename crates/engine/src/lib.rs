@@ -10,6 +10,7 @@ pub mod control_plane;
 pub mod executor;
 mod held;
 pub mod ident;
+pub mod local_billing;
 pub mod ports;
 pub mod reconcilers;
 pub mod spec;

@@ -29,8 +29,8 @@ pub struct Spec {
     pub secrets: BTreeMap<String, Sealed>,
     /// Memory limit, in MiB.
     pub memory_mb: u32,
-    /// CPU limit, in cores.
-    pub cpus: u32,
+    /// CPU limit, in thousandths of a core.
+    pub cpu_millis: u32,
     /// Size of the volume, in GB; 0 for none.
     pub volume_gb: u32,
 }
@@ -84,7 +84,7 @@ impl Spec {
             image: self.image.clone(),
             env,
             memory_mb: self.memory_mb,
-            cpus: self.cpus,
+            cpu_millis: self.cpu_millis,
             volume_gb: self.volume_gb,
             region,
         })
@@ -178,7 +178,7 @@ mod tests {
             env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
             secrets: BTreeMap::from([("TOKEN".to_owned(), vault(1).seal("TOKEN", "x"))]),
             memory_mb: 256,
-            cpus: 1,
+            cpu_millis: 1_000,
             volume_gb: 1,
         };
         assert_eq!(Spec::thaw(&spec.freeze()), Ok(spec.clone()));

@@ -123,7 +123,7 @@ impl ControlPlane {
                 image: spec.image.clone(),
                 env: spec.env.clone(),
                 memory_mb: spec.memory_mb,
-                cpus: spec.cpus,
+                cpu_millis: spec.cpu_millis,
                 volume_gb: spec.volume_gb,
                 region: request.regions.first().cloned(),
             })
@@ -261,7 +261,7 @@ impl ControlPlane {
             env,
             secrets: request.secrets.iter().map(|(name, value)| (name.clone(), vault.seal(name, value))).collect(),
             memory_mb: limits.memory_mb,
-            cpus: limits.cpus,
+            cpu_millis: limits.cpu_millis,
             volume_gb: limits.volume_gb,
         })
     }

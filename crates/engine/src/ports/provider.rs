@@ -58,8 +58,8 @@ pub struct Blueprint {
     pub env: BTreeMap<String, String>,
     /// Memory limit, in MiB.
     pub memory_mb: u32,
-    /// CPU limit, in cores.
-    pub cpus: u32,
+    /// CPU limit, in thousandths of a core.
+    pub cpu_millis: u32,
     /// Size of the volume, in GB; 0 for none.
     pub volume_gb: u32,
     /// The region to try, where the provider has regions.
