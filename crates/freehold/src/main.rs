@@ -1,1 +1,58 @@
-fn main() {}
+//! `freehold`: the server and its command line in one program.
+//!
+//! Parse, do, and say how it went: stdout is data, stderr is talk, and the exit code is the contract's.
+
+mod cli;
+mod commands;
+mod config;
+mod exit;
+mod output;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Cli;
+use crate::exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    // TLS needs a provider before the first client is built.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return Failure::failed("TLS could not be set up").tell(false);
+    }
+    complain_plainly();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no mistakes; clap knows where each goes.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Unread };
+            let _ = error.print();
+            return ExitCode::from(exit as u8);
+        }
+    };
+    let json = cli.globals.json;
+    telemetry::start(cli.globals.log_format, "warn");
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(error).tell(json),
+    };
+    match runtime.block_on(commands::run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(json),
+    }
+}
+
+/// A defect is told in a line, with its place; a backtrace only where `RUST_BACKTRACE` asks for one.
+fn complain_plainly() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |defect| {
+        if std::env::var_os("RUST_BACKTRACE").is_some_and(|asked| asked != "0") {
+            return usual(defect);
+        }
+        let place = defect.location().map(|at| format!(" at {}:{}", at.file(), at.line())).unwrap_or_default();
+        let message = defect.payload_as_str().unwrap_or("no message");
+        output::say(&format!("error: a defect in freehold{place}: {message}"));
+        output::say("hint: please report it with this line; RUST_BACKTRACE=1 says more");
+    }));
+}

@@ -1,0 +1,64 @@
+//! `provider`: what makes resources.
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::Context;
+use crate::config::{Config, ProviderKind};
+use crate::exit::Failure;
+use crate::output::table;
+
+/// See the providers of the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Provider {
+    /// List the providers of the configuration
+    #[command(after_help = "Examples:\n  freehold provider list --config /etc/freehold.toml")]
+    List,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    providers: Vec<ListedProvider>,
+}
+
+#[derive(Serialize)]
+struct ListedProvider {
+    name: String,
+    kind: ProviderKind,
+    default: bool,
+    in_this_build: bool,
+    settle_horizon: String,
+}
+
+impl Provider {
+    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+        match self {
+            Self::List => {
+                let config = Config::load_unchecked(&context.sources())?;
+                let providers = config.providers.iter().map(|(name, provider)| ListedProvider {
+                    name: name.clone(),
+                    kind: provider.kind(),
+                    default: *name == config.provision.default_provider,
+                    in_this_build: provider.kind().is_in_this_build(),
+                    settle_horizon: provider.settle_horizon().to_string(),
+                });
+                context.output.show(&Listed { providers: providers.collect() }, people)
+            }
+        }
+    }
+}
+
+fn people(listed: &Listed) -> String {
+    let rows = listed.providers.iter().map(|provider| {
+        let mut notes = Vec::new();
+        if provider.default {
+            notes.push("default");
+        }
+        if !provider.in_this_build {
+            notes.push("no adapter in this build");
+        }
+        let kind = provider.kind.as_str().to_owned();
+        [provider.name.clone(), kind, provider.settle_horizon.clone(), notes.join(", ")]
+    });
+    table(["name", "kind", "horizon", "notes"], rows)
+}
