@@ -16,7 +16,7 @@ use crate::lease::{Epoch, Fenced, Holder, Lease};
 use crate::operation::{Failure, FailureCode, Operation, OperationKind, OperationStatus, Step, StepRecord, StepStatus};
 use crate::records::CanonicalSuccess;
 use crate::reservation::{FrozenSpec, IllegalTransition, Intent, Power, Reservation, Resolution, Status, StatusChange};
-use crate::resource::{Custody, Observation, Rejection, RejectionClass, Resource, RuntimeState};
+use crate::resource::{Custody, Observation, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState};
 use crate::route::{Endpoint, Route};
 use crate::time::Timestamp;
 
@@ -30,6 +30,23 @@ pub struct Run {
 }
 
 impl Run {
+    /// Whether something may have been done already to undo what was made: canonical success comes too late then, because
+    /// what it speaks of may be gone.
+    #[must_use]
+    pub fn is_being_undone(&self) -> bool {
+        let Self { reservation, operation } = self;
+        let given_up = matches!(reservation.status, Status::NeedsReconciliation { .. });
+        // Going forward only extra copies are removed. A removal in doubt after giving up may have been the runtime's.
+        let removing = operation.step(Step::Remove).is_some_and(|record| match record.status {
+            StepStatus::Noted | StepStatus::Unknown => given_up,
+            StepStatus::Done | StepStatus::Failed | StepStatus::Rejected => false,
+        });
+        removing
+            || reservation.sealed_at.is_some()
+            || operation.step(Step::Seal).is_some()
+            || reservation.resource(ResourceKind::Runtime).is_none()
+    }
+
     /// The lease that this run is held under, if somebody holds it.
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
@@ -228,6 +245,7 @@ pub fn claimed(run: &Run, hold: &Hold, now: Timestamp) -> Result<Change, Unclaim
     if run.operation.status == OperationStatus::Waiting {
         run.operation.status = OperationStatus::Running;
     }
+    may_send_until_now(&mut run.reservation, &run.operation, now);
     for step in run.operation.steps.iter_mut().filter(|step| step.status == StepStatus::Noted) {
         step.status = StepStatus::Unknown;
         step.finished_at = None;
@@ -238,6 +256,14 @@ pub fn claimed(run: &Run, hold: &Hold, now: Timestamp) -> Result<Change, Unclaim
         change.tell(EventKind::ExecutorTakenOver, Actor::System, now, format!("from {}", previous.node));
     }
     Ok(change)
+}
+
+/// A holder that renews its lease may send long after its note, up to the moment it is fenced and a lease beyond: that
+/// moment counts as the last send of whatever has no finding.
+fn may_send_until_now(reservation: &mut Reservation, operation: &Operation, now: Timestamp) {
+    if operation.steps.iter().any(|record| record.step.may_create() && record.status == StepStatus::Noted) {
+        reservation.last_sent_at = reservation.last_sent_at.max(Some(now));
+    }
 }
 
 /// What came of a step.
@@ -316,12 +342,22 @@ fn fence(run: &Run, held: Epoch) -> Result<(), Fenced> {
     if held == current { Ok(()) } else { Err(Fenced { held, current }) }
 }
 
+/// An operation that is over takes no more findings: nobody would look at it again.
+fn still_on(run: &Run) -> Result<(), IllegalTransition> {
+    if run.operation.status.is_over() {
+        return Err(IllegalTransition { from: run.reservation.status.name(), change: "go on: its operation is over" });
+    }
+    Ok(())
+}
+
 /// Commits a finding, and the intent or the rest that follows from it.
 ///
 /// # Errors
-/// [`Refused::Fenced`] under an old epoch; [`Refused::Illegal`] for a creating step that may not leave any more.
+/// [`Refused::Fenced`] under an old epoch; [`Refused::Illegal`] for an operation that is over, for a creating step that
+/// may not leave any more, and for an undoing one while the instance is wanted.
 pub fn noted(run: &Run, held: Epoch, note: &Note) -> Result<Change, Refused> {
     fence(run, held)?;
+    still_on(run)?;
     let mut change = Change::of(run.clone());
     change.run.reservation.updated_at = note.at.max(run.reservation.updated_at);
     if let Some((step, finding)) = &note.finding {
@@ -360,11 +396,15 @@ fn record_of(operation: &mut Operation, step: Step, at: Timestamp) -> &mut StepR
 
 fn intend(run: &mut Run, step: Step, at: Timestamp) -> Result<(), IllegalTransition> {
     let reservation = &mut run.reservation;
+    let from = reservation.status.name();
+    let open = matches!(reservation.status, Status::InProgress | Status::Completed);
+    let wanted = open && !reservation.intent.is_destroy();
+    if wanted && step.undoes() {
+        return Err(IllegalTransition { from, change: "be undone: it is wanted" });
+    }
     if step.may_create() {
-        let over = reservation.intent.is_destroy() || reservation.sealed_at.is_some();
-        let open = matches!(reservation.status, Status::InProgress | Status::Completed);
-        if over || !open {
-            return Err(IllegalTransition { from: reservation.status.name(), change: "create anything any more" });
+        if !wanted || reservation.sealed_at.is_some() {
+            return Err(IllegalTransition { from, change: "create anything any more" });
         }
         reservation.unanswered += 1;
         reservation.last_sent_at = Some(at);
@@ -397,6 +437,9 @@ fn fold(change: &mut Change, step: Step, finding: &Finding, at: Timestamp) {
         record.attempts += 1;
     }
     match finding {
+        // The step's doubt is about an earlier send; a look that failed settles nothing.
+        Finding::NotSent(why) if was_in_doubt => record.last_error = Some(why.clone()),
+        Finding::Rejected(rejection) if was_in_doubt => record.last_error = Some(rejection.detail.clone()),
         Finding::NotSent(why) => {
             record.status = StepStatus::Failed;
             record.last_error = Some(why.clone());
@@ -513,7 +556,10 @@ fn take_in(change: &mut Change, step: Step, effect: &Effect, at: Timestamp, was_
 
 fn see(change: &mut Change, step: Step, asked_at: Timestamp, observation: &Observation, at: Timestamp) {
     let reservation = &mut change.run.reservation;
-    reservation.runtime = Some((observation.runtime.clone(), asked_at));
+    // What an inconclusive look did not find may be there all the same.
+    if observation.conclusive || observation.runtime != RuntimeState::Missing {
+        reservation.runtime = Some((observation.runtime.clone(), asked_at));
+    }
     let mut adopted = Vec::new();
     for found in observation.found.iter().filter(|found| found.custody == Custody::Ours) {
         if !reservation.resources.iter().any(|known| known.same_thing(&found.resource)) {
@@ -603,6 +649,7 @@ pub struct Settle {
 /// [`Refused::Fenced`] under an old epoch; [`Refused::Illegal`] for what the state machine does not have.
 pub fn settled(run: &Run, held: Epoch, settle: &Settle) -> Result<Change, Refused> {
     fence(run, held)?;
+    still_on(run)?;
     let mut change = Change::of(run.clone());
     let at = settle.at.max(run.reservation.updated_at);
     change.run.reservation.updated_at = at;
@@ -632,9 +679,11 @@ pub fn settled(run: &Run, held: Epoch, settle: &Settle) -> Result<Change, Refuse
             );
         }
         Settlement::Succeed { endpoint } => {
+            may_end(&change.run.reservation)?;
             succeed(&mut change, endpoint.as_ref(), at, settle.check_at);
         }
         Settlement::Fail(failure) => {
+            may_end(&change.run.reservation)?;
             change.run.operation.failure = Some(failure.clone());
             change.run.reservation.check_at = settle.check_at;
             end(&mut change.run.operation, OperationStatus::Failed, at);
@@ -643,6 +692,18 @@ pub fn settled(run: &Run, held: Epoch, settle: &Settle) -> Result<Change, Refuse
         }
     }
     Ok(change)
+}
+
+/// An operation ends without a transition only where nothing is left to do: what is unresolved, or is to be destroyed and
+/// is not released, always has an operation that works on it.
+fn may_end(reservation: &Reservation) -> Result<(), IllegalTransition> {
+    match reservation.status {
+        Status::Completed if !reservation.intent.is_destroy() => Ok(()),
+        Status::Released { .. } => Ok(()),
+        Status::InProgress | Status::NeedsReconciliation { .. } | Status::Completed => {
+            Err(IllegalTransition { from: reservation.status.name(), change: "be left without an operation" })
+        }
+    }
 }
 
 fn end(operation: &mut Operation, status: OperationStatus, at: Timestamp) {
@@ -659,10 +720,10 @@ fn complete(
     at: Timestamp,
     check_at: Timestamp,
 ) -> Result<(), IllegalTransition> {
+    let undone = change.run.is_being_undone();
     let reservation = &mut change.run.reservation;
     let status = reservation.status.apply(&StatusChange::Complete(proof))?;
-    let lawful =
-        proof.instance() == reservation.instance && !reservation.intent.is_destroy() && reservation.sealed_at.is_none();
+    let lawful = proof.instance() == reservation.instance && !reservation.intent.is_destroy() && !undone;
     if !lawful {
         return Err(IllegalTransition { from: reservation.status.name(), change: "become routable" });
     }
@@ -716,13 +777,12 @@ fn succeed(change: &mut Change, endpoint: Option<&Endpoint>, at: Timestamp, chec
         OperationKind::Stop => EventKind::Stopped,
         OperationKind::Restart => EventKind::Restarted,
         OperationKind::Recover => EventKind::Recovered,
-        OperationKind::Update => {
-            if let Some(spec) = operation.spec.clone() {
-                reservation.spec = spec;
-            }
-            EventKind::Updated
-        }
+        OperationKind::Update => EventKind::Updated,
     };
+    // Whatever the operation is for, it may carry an update that it replaced.
+    if let Some(spec) = operation.spec.clone() {
+        reservation.spec = spec;
+    }
     reservation.check_at = check_at;
     if let Some(endpoint) = endpoint {
         change.route = Some(Route::Live { endpoint: endpoint.clone(), epoch: reservation.epoch });
@@ -784,6 +844,9 @@ fn replace(
         });
         old
     });
+    if !run.operation.status.is_over() {
+        may_send_until_now(&mut reservation, &run.operation, at);
+    }
     reservation.epoch = reservation.epoch.next();
     reservation.operation = commission.operation;
     reservation.updated_at = at.max(reservation.updated_at);
@@ -910,7 +973,7 @@ pub fn begun(run: &Run, work: Work, commission: &Commission, at: Timestamp) -> R
 /// Completes a reservation whose canonical success is on record, whoever held it.
 ///
 /// # Errors
-/// [`IllegalTransition`] when it is not unresolved, is to be destroyed, or its ident is sealed.
+/// [`IllegalTransition`] when it is not unresolved, is to be destroyed, or what was made is being undone.
 pub fn repaired(
     run: &Run,
     proof: &CanonicalSuccess,
