@@ -3,6 +3,9 @@
 //! A chore is one module with a `run`; this file only says which there are and how a failure is told. Whatever
 //! `cargo xtask test` runs can be run alone by the command it names.
 
+mod bench;
+mod http;
+mod server;
 mod test;
 mod tidy;
 mod tree;
@@ -24,12 +27,15 @@ enum Chore {
     Test(test::Options),
     /// Rules of the tree that the compiler cannot see: directions, documents, words, sizes
     Tidy,
+    /// What the release program does per second, and bare SQLite beside it
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test(options) => test::run(&options),
         Chore::Tidy => tidy::run(),
+        Chore::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
