@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::ids::LeakId;
 use crate::records::RecordsView;
-use crate::reservation::{Reservation, Resolution};
+use crate::reservation::{Reservation, Resolution, Status};
 use crate::resource::Footprint;
 use crate::time::Timestamp;
 
@@ -20,7 +20,8 @@ pub const OVERRIDE_REASON_BYTES_MAX: usize = 1_000;
 pub struct Lookup {
     /// When the question was asked.
     pub at: Timestamp,
-    /// Whether the answer proves that nothing of ours was there at that time.
+    /// Whether the answer proves that nothing of ours was there at that time; for a step that makes something, nothing
+    /// of the kind it makes.
     pub absent: bool,
     /// What was seen, in words.
     pub detail: String,
@@ -153,6 +154,10 @@ impl Release {
             Self::ActiveInstanceExists(_) => Resolution::ActiveInstanceExists,
             Self::NothingSent(_) | Self::Sealed(_) | Self::ProvenAbsent(_) if reservation.intent.is_destroy() => {
                 Resolution::InstanceDestroyed
+            }
+            // Given up with work started, and nothing is in doubt: what was made is surely removed.
+            Self::NothingSent(_) if matches!(reservation.status, Status::NeedsReconciliation { .. }) => {
+                Resolution::AbsenceProven
             }
             Self::NothingSent(_) if was_rejected => Resolution::ProviderRejected,
             Self::NothingSent(_) => Resolution::FailedBeforeProviderWork,

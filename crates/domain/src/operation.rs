@@ -205,6 +205,27 @@ impl Step {
             | Self::Release => false,
         }
     }
+
+    /// Whether a call of this step takes away what makes an instance canonical, for ever.
+    #[must_use]
+    pub fn undoes(self) -> bool {
+        match self {
+            Self::Seal | Self::EndSubscription | Self::MarkDestroyed => true,
+            Self::Base
+            | Self::Storage
+            | Self::Runtime
+            | Self::Power
+            | Self::Update
+            | Self::CheckActive
+            | Self::Ready
+            | Self::Record
+            | Self::Subscribe
+            | Self::Complete
+            | Self::Remove
+            | Self::Absence
+            | Self::Release => false,
+        }
+    }
 }
 
 impl fmt::Display for Step {

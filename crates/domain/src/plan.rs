@@ -172,16 +172,16 @@ pub fn next(situation: &Situation<'_>) -> Next {
 
 /// Canonical success is stronger than a provider's error, as long as nothing was done to undo it.
 fn may_still_complete(situation: &Situation<'_>) -> bool {
-    let Run { reservation, operation } = situation.run;
     CanonicalSuccess::establish(situation.records).is_some()
-        && !reservation.intent.is_destroy()
-        && reservation.sealed_at.is_none()
-        && operation.step(Step::Seal).is_none()
-        && reservation.resource(ResourceKind::Runtime).is_some()
+        && !situation.run.reservation.intent.is_destroy()
+        && !situation.run.is_being_undone()
 }
 
 fn finish(situation: &Situation<'_>) -> Next {
-    if let Some(extra) = situation.run.reservation.extra() {
+    // An extra copy that cannot be removed in time stays on record, and goes with the instance.
+    if situation.now < situation.run.operation.deadline
+        && let Some(extra) = situation.run.reservation.extra()
+    {
         return attempt(situation, Action::Remove(extra.clone()), Exhausted::GoesOn);
     }
     match CanonicalSuccess::establish(situation.records) {
@@ -330,7 +330,11 @@ fn last_possible_send(reservation: &Reservation, lease: Duration) -> Timestamp {
 
 /// Ends the subscription and marks the row, then releases.
 fn conclude(situation: &Situation<'_>, evidence: Release) -> Next {
-    if situation.records.subscription_is_active() {
+    // Where there is a row a subscription may have been started that the records know nothing of.
+    let in_doubt = situation.records.row.is_some()
+        && situation.records.subscription.is_none()
+        && !situation.run.operation.has_done(Step::EndSubscription);
+    if in_doubt || situation.records.subscription_is_active() {
         return attempt(situation, Action::EndSubscription, Exhausted::GoesOn);
     }
     if situation.records.row_is_active() {
@@ -401,9 +405,11 @@ fn attempt(situation: &Situation<'_>, action: Action, exhausted: Exhausted) -> N
 
 fn later(situation: &Situation<'_>, record: &StepRecord, action: Action, at_the_latest: Timestamp) -> Next {
     let ready_at = match (record.status, record.finished_at) {
-        // Never tried, done for something else, or left in doubt by an executor that went away: at once.
-        (StepStatus::Noted | StepStatus::Done, _) | (_, None) => situation.now,
-        (StepStatus::Failed | StepStatus::Rejected | StepStatus::Unknown, Some(finished_at)) => {
+        // Left in doubt by an executor that went away, or done for another resource: at once.
+        (StepStatus::Noted, _) | (_, None) => situation.now,
+        (StepStatus::Done, Some(_)) if matches!(action, Action::Remove(_)) => situation.now,
+        // Done, and nothing shows it: what was written is not read yet.
+        (StepStatus::Done | StepStatus::Failed | StepStatus::Rejected | StepStatus::Unknown, Some(finished_at)) => {
             finished_at.plus(pause(situation, record.attempts)).min(at_the_latest)
         }
     };
@@ -418,7 +424,8 @@ fn unless_just_failed(situation: &Situation<'_>, step: Step, look: Next) -> Next
         return look;
     };
     let proved_nothing = match record.status {
-        StepStatus::Done => reservation.lookups.last().is_some_and(|lookup| !lookup.absent),
+        // A look that found something leaves no look-up behind once that is removed.
+        StepStatus::Done => reservation.lookups.last().is_none_or(|lookup| !lookup.absent),
         StepStatus::Noted => false,
         StepStatus::Failed | StepStatus::Rejected | StepStatus::Unknown => true,
     };

@@ -16,7 +16,7 @@ use crate::lease::{Epoch, Fenced, Holder, Lease};
 use crate::operation::{Failure, FailureCode, Operation, OperationKind, OperationStatus, Step, StepRecord, StepStatus};
 use crate::records::CanonicalSuccess;
 use crate::reservation::{FrozenSpec, IllegalTransition, Intent, Power, Reservation, Resolution, Status, StatusChange};
-use crate::resource::{Custody, Observation, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState};
+use crate::resource::{Custody, Found, Observation, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState};
 use crate::route::{Endpoint, Route};
 use crate::time::Timestamp;
 
@@ -567,10 +567,17 @@ fn see(change: &mut Change, step: Step, asked_at: Timestamp, observation: &Obser
             adopted.push(found.resource.clone());
         }
     }
+    let made = |found: &Found| found.custody == Custody::Ours && Step::making(found.resource.kind) == step;
+    let absent = if step.may_create() {
+        // The base is there while the runtime is looked for; whatever else is ours is on record as well.
+        observation.conclusive && !observation.found.iter().any(made)
+    } else {
+        observation.proves_absence()
+    };
     if step != Step::Ready {
         reservation.lookups.push(Lookup {
             at: asked_at,
-            absent: observation.proves_absence(),
+            absent,
             detail: format!(
                 "{} found, {}",
                 observation.found.len(),
