@@ -4,6 +4,7 @@
 //! `cargo xtask test` runs can be run alone by the command it names.
 
 mod bench;
+mod crash;
 mod http;
 mod server;
 mod test;
@@ -27,6 +28,8 @@ enum Chore {
     Test(test::Options),
     /// Rules of the tree that the compiler cannot see: directions, documents, words, sizes
     Tidy,
+    /// The real program with real processes, killed again and again
+    Crash(crash::Options),
     /// What the release program does per second, and bare SQLite beside it
     Bench(bench::Options),
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test(options) => test::run(&options),
         Chore::Tidy => tidy::run(),
+        Chore::Crash(options) => crash::run(&options),
         Chore::Bench(options) => bench::run(&options),
     };
     match outcome {

@@ -21,8 +21,7 @@ pub(crate) struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.end();
     }
 }
 
@@ -58,7 +57,6 @@ impl Server {
         // The program says one line, or ends: either way this read ends.
         BufReader::new(stdout).read_line(&mut line)?;
         let Some(address) = line.trim().strip_prefix("listening on http://").map(str::to_owned) else {
-            let _ = child.kill();
             let status = child.wait()?;
             bail!("the server did not come up ({status}); its log is {}", data_dir.with_extension("log").display());
         };
@@ -73,10 +71,15 @@ impl Server {
         self.child.id()
     }
 
-    /// Kills it as a power cut would.
-    pub(crate) fn kill(mut self) {
+    /// Kills it, as nothing can be prepared for, and waits until it is gone.
+    pub(crate) fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Whether it went away by itself.
+    pub(crate) fn is_dead(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
     }
 
     /// Resident memory, in bytes.

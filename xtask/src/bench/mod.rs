@@ -83,7 +83,7 @@ impl Bench {
             .for_a_while(MEASURED, |worker, turn| create(&server.key, &format!("user:w{worker}-{turn}"), None), 202)
             .await?;
         let syncs = commits(&server).await? - syncs;
-        server.kill();
+        drop(server);
         let raw = raw::per_second(&data_dir.join("registry.db"))?;
         let mut row = Row::rate("admissions", &sample);
         row.raw_per_second = Some(raw);
@@ -114,7 +114,7 @@ impl Bench {
             )
             .await?;
         let syncs = commits(&server).await? - syncs;
-        server.kill();
+        drop(server);
         let mut row = Row::rate("cycles", &sample);
         row.raw_per_second = Some(raw::per_second(&data_dir.join("registry.db"))?);
         row.syncs_per_op = Some(syncs / sample.done as f64);
@@ -145,7 +145,7 @@ impl Bench {
                 202,
             )
             .await?;
-        server.kill();
+        drop(server);
         let (server, _) = self.server("start", "http,proxy")?;
         let mut connection = Connection::open(&server.address).await?;
         let began = Instant::now();
