@@ -179,10 +179,14 @@ fn may_still_complete(situation: &Situation<'_>) -> bool {
 
 fn finish(situation: &Situation<'_>) -> Next {
     // An extra copy that cannot be removed in time stays on record, and goes with the instance.
-    if situation.now < situation.run.operation.deadline
+    let deadline = situation.run.operation.deadline;
+    if situation.now < deadline
         && let Some(extra) = situation.run.reservation.extra()
     {
-        return attempt(situation, Action::Remove(extra.clone()), Exhausted::GoesOn);
+        return match attempt(situation, Action::Remove(extra.clone()), Exhausted::GoesOn) {
+            Next::Rest(until) => Next::Rest(until.min(deadline)),
+            next => next,
+        };
     }
     match CanonicalSuccess::establish(situation.records) {
         Some(proof) => Next::Complete(proof),
@@ -266,6 +270,7 @@ fn ready(situation: &Situation<'_>) -> Option<Next> {
             }
             let wait = record.map_or(Duration::ZERO, |record| doubled(READY_LOOK_MIN, record.attempts.min(6)));
             let look_at = record.and_then(|record| record.finished_at).unwrap_or(made_at).plus(wait);
+            let look_at = look_at.min(operation.deadline);
             Some(if situation.now >= look_at { Next::Act(Action::Look(Step::Ready)) } else { Next::Rest(look_at) })
         }
     }
