@@ -1,0 +1,10 @@
+//! What the domain promises, told as stories and enumerated where the space is small.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod admission;
+mod evidence;
+mod faults;
+mod status;
+mod world;
