@@ -16,7 +16,9 @@ use crate::lease::{Epoch, Fenced, Holder, Lease};
 use crate::operation::{Failure, FailureCode, Operation, OperationKind, OperationStatus, Step, StepRecord, StepStatus};
 use crate::records::CanonicalSuccess;
 use crate::reservation::{FrozenSpec, IllegalTransition, Intent, Power, Reservation, Resolution, Status, StatusChange};
-use crate::resource::{Custody, Found, Observation, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState};
+use crate::resource::{
+    Custody, Footprint, Found, Observation, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState,
+};
 use crate::route::{Endpoint, Route};
 use crate::time::Timestamp;
 
@@ -706,8 +708,9 @@ pub fn settled(run: &Run, held: Epoch, settle: &Settle) -> Result<Change, Refuse
 fn may_end(reservation: &Reservation) -> Result<(), IllegalTransition> {
     match reservation.status {
         Status::Completed if !reservation.intent.is_destroy() => Ok(()),
-        Status::Released { .. } => Ok(()),
-        Status::InProgress | Status::NeedsReconciliation { .. } | Status::Completed => {
+        // Released on an operator's word: its leak stays open while anything is on record.
+        Status::Released { .. } if reservation.footprint() != Footprint::There => Ok(()),
+        Status::InProgress | Status::NeedsReconciliation { .. } | Status::Completed | Status::Released { .. } => {
             Err(IllegalTransition { from: reservation.status.name(), change: "be left without an operation" })
         }
     }
