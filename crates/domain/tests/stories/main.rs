@@ -4,6 +4,7 @@
 mod common;
 
 mod admission;
+mod commands;
 mod evidence;
 mod faults;
 mod status;
