@@ -1,0 +1,115 @@
+//! What every adapter must do, as code: run by the tests of each of them, and against the real thing by an operator who
+//! wants to know what his provider promises.
+//!
+//! Each check stands alone, makes what it needs under idents of its own, and removes all of it however it ends.
+
+mod checks;
+mod subject;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+pub use subject::{Settled, Subject};
+
+/// What a check came to: how long looks lagged behind what was done, where it measured that.
+pub type Verdict = Result<Option<Duration>, String>;
+
+type Running<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
+/// One thing that every adapter must do.
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// Its name.
+    pub name: &'static str,
+    /// What it checks, in a sentence.
+    pub about: &'static str,
+    run: for<'a> fn(&'a Subject) -> Running<'a>,
+}
+
+impl std::fmt::Debug for Check {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Check").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Check {
+    /// Runs the check, and removes what it made.
+    ///
+    /// # Errors
+    /// What the provider did wrong, in words, or what it would not let go of.
+    pub async fn run(&self, subject: &Subject) -> Verdict {
+        let verdict = (self.run)(subject).await;
+        let swept = subject.sweep_all().await;
+        let verdict = verdict?;
+        swept.map_err(|why| format!("cleaning up: {why}"))?;
+        Ok(verdict)
+    }
+}
+
+macro_rules! checks {
+    ($($name:ident: $about:literal,)*) => {
+        /// Every check.
+        pub const CHECKS: &[Check] = &[$(Check {
+            name: stringify!($name),
+            about: $about,
+            run: |subject| Box::pin(checks::$name(subject)),
+        }),*];
+    };
+}
+
+checks! {
+    create_twice_is_one_resource: "asking twice under one ident makes one resource of each kind",
+    resources_come_in_order: "after each step a look finds exactly what was made so far",
+    destroy_twice_is_success: "what is gone stays gone, and removing it again is success",
+    sealed_means_refused: "under a sealed ident nothing can be made, ever",
+    seal_beats_racing_creations: "however many create while the seal is set, nothing is left afterwards",
+    looks_follow_what_was_done: "how long looks lag behind making and removing",
+    foreign_is_left_alone: "what has our name and not our mac is neither adopted nor removed",
+    lists_are_paged: "the list names everything of ours once, over all its pages",
+    power_does_what_it_says: "stop, start, restart and update, and each of them twice",
+    endpoint_is_named: "a runtime has an endpoint, and nothing else has",
+    restart_changes_nothing: "another server over the same world finds, stops and removes what is there",
+}
+
+/// Runs the check of that name, and panics with what is wrong.
+///
+/// # Panics
+/// If the provider does not pass, or there is no such check.
+pub async fn must_pass(name: &str, subject: Subject) {
+    let check = CHECKS.iter().find(|check| check.name == name).expect("the check exists");
+    if let Err(why) = check.run(&subject).await {
+        panic!("{name}: {why}");
+    }
+}
+
+/// A test for every check, over a fresh [`Subject`] each.
+///
+/// ```ignore
+/// provider_conformance!(fake => fake_subject());
+/// ```
+#[macro_export]
+macro_rules! provider_conformance {
+    ($provider:ident => $subject:expr) => {
+        $crate::provider_conformance!(@tests $provider, $subject,
+            create_twice_is_one_resource resources_come_in_order destroy_twice_is_success sealed_means_refused
+            seal_beats_racing_creations looks_follow_what_was_done foreign_is_left_alone lists_are_paged
+            power_does_what_it_says endpoint_is_named restart_changes_nothing);
+    };
+    (@tests $provider:ident, $subject:expr, $($name:ident)*) => {
+        mod $provider {
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $crate::conformance::must_pass(stringify!($name), $subject).await;
+            })*
+
+            #[test]
+            fn no_check_is_left_out() {
+                let known: Vec<_> = $crate::conformance::CHECKS.iter().map(|check| check.name).collect();
+                assert_eq!(known, [$(stringify!($name)),*]);
+            }
+        }
+    };
+}
