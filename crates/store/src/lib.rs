@@ -1,1 +1,14 @@
-//! store
+//! Where Freehold remembers.
+//!
+//! [`sqlite`] is the registry, and the records, in one file: one writer that commits for many at once, and readers that
+//! never wait for it. [`lock`] keeps a second server out of a data folder. With the feature `conformance`,
+//! [`conformance`] is the suite that any store must pass.
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod lock;
+pub mod sqlite;
+
+pub use lock::{DataDirLock, LockError};
+pub use sqlite::migrate::{self, MigrateError};
+pub use sqlite::{CommitFault, OpenError, SqliteOptions, SqliteStore, Stats};

@@ -1,0 +1,262 @@
+//! What people ask for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_domain::event::Actor;
+use freehold_domain::evidence::{OperatorOverride, Release, Sealed};
+use freehold_domain::operation::{OperationKind, OperationStatus, Step};
+use freehold_domain::reservation::{FrozenSpec, Power, Resolution, Status};
+use freehold_domain::route::{Endpoint, Route};
+use freehold_domain::run::{Run, Settlement, Then, Work, WorkRefused};
+use freehold_engine::ports::{DestroyAccepted, StoreError, WorkAccepted};
+
+use super::{Bench, failure, journal::cleaned, user};
+
+async fn destroy(bench: &Bench, run: &Run) -> DestroyAccepted {
+    let reason = Some("no longer wanted".to_owned());
+    bench.store.destroy_intent_set(run.reservation.instance, reason, bench.asked()).await.expect("the store answers")
+}
+
+async fn destroying(bench: &Bench, run: &Run) -> Run {
+    match destroy(bench, run).await {
+        DestroyAccepted::Accepted { run, .. } => *run,
+        other => panic!("not accepted: {other:?}"),
+    }
+}
+
+async fn destroyed(bench: &Bench, run: &Run) -> Run {
+    let run = cleaned(bench, run).await;
+    let evidence = Release::Sealed(Sealed::establish(&run.reservation).expect("sealed and looked"));
+    bench.settle(&run, Settlement::Release { evidence, failure: None }, None).await.expect("it is released")
+}
+
+/// The executor is fenced, the context stays taken until nothing is left.
+pub async fn destroy_is_accepted_while_it_is_being_made(bench: Arc<Bench>) {
+    let run = bench.made(&bench.taken(&user("alice")).await).await;
+    let DestroyAccepted::Accepted { run: accepted, replaced } = destroy(&bench, &run).await else {
+        panic!("destroy is accepted in every state");
+    };
+    bench.check(&accepted).await;
+    assert_eq!(replaced, Some(run.operation.id));
+    assert!(accepted.reservation.intent.is_destroy());
+    assert_eq!(accepted.operation.kind, OperationKind::Destroy);
+    let old = bench.store.operation_describe(run.operation.id).await.expect("answers").expect("is there").operation;
+    assert_eq!((old.status, old.holder, old.due_at), (OperationStatus::Cancelled, None, None));
+    let late = bench.note(&run, None, Then::Look).await;
+    assert!(matches!(late, Err(StoreError::Refused(_))), "{late:?}");
+    assert_eq!(destroy(&bench, &run).await, DestroyAccepted::Underway(accepted.operation.id));
+    assert!(bench.store.admit(bench.admission(&user("alice"))).await.is_err(), "something may still be there");
+    let over = destroyed(&bench, &accepted).await;
+    bench.check(&over).await;
+    assert_eq!(over.reservation.status, Status::Released { because: Resolution::InstanceDestroyed });
+    bench.taken(&user("alice")).await;
+}
+
+/// A new instance may be made while the old one goes away.
+pub async fn destroy_of_a_complete_one_frees_the_context(bench: Arc<Bench>) {
+    let old = bench.completed(&user("alice")).await;
+    let accepted = destroying(&bench, &old).await;
+    assert_eq!(accepted.reservation.status, Status::Completed);
+    let new = bench.completed(&user("alice")).await;
+    let over = destroyed(&bench, &accepted).await;
+    bench.check(&over).await;
+    bench.check(&new).await;
+    let unknown = bench.store.destroy_intent_set(bench.instance(), None, bench.asked()).await;
+    assert_eq!(unknown, Err(StoreError::Missing("instance")));
+}
+
+/// Cleaning up after a failure becomes a destroy.
+pub async fn destroy_is_accepted_while_cleaning_up(bench: Arc<Bench>) {
+    let run = bench.made(&bench.taken(&user("alice")).await).await;
+    let run = bench.settle(&run, Settlement::GiveUp(failure()), None).await.expect("it gives up");
+    let accepted = destroying(&bench, &run).await;
+    bench.check(&accepted).await;
+    assert!(matches!(accepted.reservation.status, Status::NeedsReconciliation { .. }));
+    let over = destroyed(&bench, &accepted).await;
+    assert_eq!(over.reservation.status, Status::Released { because: Resolution::InstanceDestroyed });
+}
+
+/// There is nothing left to do.
+pub async fn destroy_of_what_is_released_is_finished(bench: Arc<Bench>) {
+    let run = bench.taken(&user("alice")).await;
+    let over = bench.release_untouched(&run).await;
+    assert_eq!(destroy(&bench, &over).await, DestroyAccepted::Finished);
+    bench.check(&over).await;
+}
+
+/// The first tombstone stays as it is.
+pub async fn a_route_is_buried_for_good(bench: Arc<Bench>) {
+    let run = bench.completed(&user("alice")).await;
+    let buried_at = bench.now();
+    let accepted = destroying(&bench, &run).await;
+    bench.clock.advance(Duration::from_secs(1));
+    let late = bench.settle(&run_under(&accepted, &run), Settlement::Succeed { endpoint: None }, None).await;
+    assert!(matches!(late, Err(StoreError::Refused(_))), "{late:?}");
+    destroyed(&bench, &accepted).await;
+    let entry = bench.store.route_lookup(run.reservation.instance).await.expect("answers").expect("is there");
+    assert_eq!(entry.route, Some(Route::Tombstone { at: buried_at }));
+}
+
+/// What the holder of `new` would write, had it the epoch of `old`.
+fn run_under(new: &Run, old: &Run) -> Run {
+    let mut run = new.clone();
+    run.reservation.epoch = old.reservation.epoch;
+    run
+}
+
+/// Asking twice is asking once; asking for something else replaces.
+pub async fn work_is_begun_joined_and_replaced(bench: Arc<Bench>) {
+    let run = bench.completed(&user("alice")).await;
+    let instance = run.reservation.instance;
+    let begin = |work| bench.store.work_begin(instance, work, bench.asked());
+    assert_eq!(begin(Work::Start).await, Ok(WorkAccepted::NothingToDo), "it is up");
+    let Ok(WorkAccepted::Accepted { run: stopping, replaced: None }) = begin(Work::Stop).await else {
+        panic!("a stop is accepted");
+    };
+    bench.check(&stopping).await;
+    assert_eq!((stopping.operation.kind, stopping.reservation.power), (OperationKind::Stop, Power::Off));
+    assert_eq!(begin(Work::Stop).await, Ok(WorkAccepted::Underway(stopping.operation.id)));
+    let Ok(WorkAccepted::Accepted { run: restarting, replaced }) = begin(Work::Restart).await else {
+        panic!("a restart replaces a stop");
+    };
+    assert_eq!(replaced, Some(stopping.operation.id));
+    bench.check(&restarting).await;
+    let noted = bench.note(&restarting, None, Then::Intend(Step::Power)).await.expect("it may restart");
+    let endpoint = Some(Endpoint("http://127.0.0.1:4001".to_owned()));
+    let over = bench.settle(&noted, Settlement::Succeed { endpoint }, None).await.expect("it is up again");
+    bench.check(&over).await;
+    let route = bench.described(&over).await.route;
+    assert!(matches!(route, Some(Route::Live { ref endpoint, .. }) if endpoint.0.ends_with("4001")), "{route:?}");
+}
+
+/// Too early, too late, and for nobody.
+pub async fn work_is_refused_where_it_makes_no_sense(bench: Arc<Bench>) {
+    let young = bench.taken(&user("alice")).await;
+    let begin = |run: &Run, work| bench.store.work_begin(run.reservation.instance, work, bench.asked());
+    assert_eq!(begin(&young, Work::Stop).await, Ok(WorkAccepted::Refused(WorkRefused::InProgress)));
+    bench.check(&young).await;
+    let old = destroying(&bench, &bench.completed(&user("bob")).await).await;
+    assert_eq!(begin(&old, Work::Start).await, Ok(WorkAccepted::Refused(WorkRefused::Destroyed)));
+    bench.check(&old).await;
+    let none = bench.store.work_begin(bench.instance(), Work::Start, bench.asked()).await;
+    assert_eq!(none, Err(StoreError::Missing("instance")));
+}
+
+/// The spec is the update's from its success on.
+pub async fn an_update_changes_the_spec(bench: Arc<Bench>) {
+    let run = bench.completed(&user("alice")).await;
+    let spec = FrozenSpec(Arc::from(vec![0xff_u8; 20_000]));
+    let asked = bench.asked();
+    let work = Work::Update(spec.clone());
+    let Ok(WorkAccepted::Accepted { run: updating, .. }) =
+        bench.store.work_begin(run.reservation.instance, work, asked).await
+    else {
+        panic!("an update is accepted");
+    };
+    bench.check(&updating).await;
+    assert_eq!(updating.reservation.spec, run.reservation.spec, "not yet");
+    let noted = bench.note(&updating, None, Then::Intend(Step::Update)).await.expect("it may update");
+    let over = bench.settle(&noted, Settlement::Succeed { endpoint: None }, None).await.expect("it is updated");
+    assert_eq!(over.reservation.spec, spec);
+    bench.check(&over).await;
+}
+
+/// Whoever held it, and whatever the provider said.
+pub async fn a_repair_completes_what_is_proven(bench: Arc<Bench>) {
+    let endpoint = Endpoint("http://127.0.0.1:4000".to_owned());
+    for (name, gives_up) in [("alice", false), ("bob", true)] {
+        let mut run = bench.made(&bench.taken(&user(name)).await).await;
+        if gives_up {
+            run = bench.settle(&run, Settlement::GiveUp(failure()), None).await.expect("it gives up");
+        }
+        let proof = bench.proof(&run.reservation).await;
+        let check_at = bench.now().plus(Duration::from_secs(1));
+        let repaired =
+            bench.store.repair(proof, endpoint.clone(), Actor::Operator, bench.now(), check_at).await.expect("answers");
+        let repaired = repaired.expect("it is lawful");
+        bench.check(&repaired).await;
+        assert_eq!(repaired.reservation.status, Status::Completed);
+        assert!(bench.described(&run).await.route.is_some_and(|route| route.is_live()));
+        let late = bench.note(&run, None, Then::Look).await;
+        assert!(matches!(late, Err(StoreError::Refused(_))), "the old executor is fenced: {late:?}");
+    }
+}
+
+/// What is to go away, or gone, is never routable again.
+pub async fn a_repair_of_the_dead_is_refused(bench: Arc<Bench>) {
+    let endpoint = Endpoint("http://127.0.0.1:4000".to_owned());
+    let run = bench.made(&bench.taken(&user("alice")).await).await;
+    let proof = bench.proof(&run.reservation).await;
+    let accepted = destroying(&bench, &run).await;
+    let repair = async || bench.store.repair(proof, endpoint.clone(), Actor::System, bench.now(), bench.now()).await;
+    assert!(repair().await.expect("answers").is_err(), "it is to be destroyed");
+    bench.check(&accepted).await;
+    let over = destroyed(&bench, &accepted).await;
+    assert!(repair().await.expect("answers").is_err(), "it is released");
+    bench.check(&over).await;
+}
+
+fn said(bench: &Bench) -> OperatorOverride {
+    OperatorOverride::establish("the provider is gone", bench.leak()).expect("a reason")
+}
+
+/// The context is free, what may be left is on record, and cleaning up goes on.
+pub async fn an_override_opens_a_leak_and_cleans_up_behind(bench: Arc<Bench>) {
+    let run = bench.made(&bench.taken(&user("alice")).await).await;
+    let said = said(&bench);
+    let leak = said.leak();
+    let instance = run.reservation.instance;
+    let released = bench.store.release_override(instance, "in_progress", said, bench.asked()).await;
+    let released = released.expect("answers").expect("it is unresolved");
+    bench.check(&released).await;
+    assert_eq!(released.reservation.status, Status::Released { because: Resolution::OperatorOverride });
+    let open = bench.store.leak_list(true, None, 10).await.expect("answers").items;
+    assert_eq!(open.iter().map(|open| (open.id, open.instance)).collect::<Vec<_>>(), [(leak, instance)]);
+    assert_eq!(open[0].reason, "the provider is gone");
+    bench.taken(&user("alice")).await;
+    let clean = cleaned(&bench, &released).await;
+    let over = bench.settle(&clean, Settlement::Succeed { endpoint: None }, None).await.expect("nothing is left");
+    bench.check(&over).await;
+    assert_eq!(bench.store.leak_list(true, None, 10).await.expect("answers").items, []);
+    let all = bench.store.leak_list(false, None, 10).await.expect("answers").items;
+    assert_eq!(all[0].resolved_at, Some(bench.now()));
+}
+
+/// The operator saw something else than what is.
+pub async fn an_override_of_what_changed_is_refused(bench: Arc<Bench>) {
+    let run = bench.completed(&user("alice")).await;
+    let instance = run.reservation.instance;
+    for expected in ["in_progress", "failed_requires_reconciliation", "completed"] {
+        let refused = bench.store.release_override(instance, expected, said(&bench), bench.asked()).await;
+        assert!(refused.expect("answers").is_err(), "a complete one is not released as {expected}");
+    }
+    bench.check(&run).await;
+    assert_eq!(bench.store.leak_list(false, None, 10).await.expect("answers").items, []);
+}
+
+/// Oldest first, page by page.
+pub async fn leaks_are_listed_and_resolved(bench: Arc<Bench>) {
+    let mut leaks = Vec::new();
+    for name in ["alice", "bob", "carol"] {
+        let run = bench.made(&bench.taken(&user(name)).await).await;
+        let said = said(&bench);
+        leaks.push(said.leak());
+        let instance = run.reservation.instance;
+        let released = bench.store.release_override(instance, "in_progress", said, bench.asked()).await;
+        assert!(released.expect("answers").is_ok());
+    }
+    let page = bench.store.leak_list(false, None, 2).await.expect("answers");
+    assert_eq!(page.items.iter().map(|leak| leak.id).collect::<Vec<_>>(), leaks[..2]);
+    assert_eq!(page.next, Some(leaks[1]));
+    let rest = bench.store.leak_list(false, page.next, 2).await.expect("answers");
+    assert_eq!((rest.items[0].id, rest.items.len(), rest.next), (leaks[2], 1, None));
+    let resolved = bench.store.leak_resolve(leaks[0], bench.now()).await.expect("it is there");
+    assert_eq!(resolved.resolved_at, Some(bench.now()));
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(bench.store.leak_resolve(leaks[0], bench.now()).await, Ok(resolved), "again changes nothing");
+    let open = bench.store.leak_list(true, None, 10).await.expect("answers").items;
+    assert_eq!(open.iter().map(|leak| leak.id).collect::<Vec<_>>(), leaks[1..]);
+    assert_eq!(bench.store.leak_resolve(bench.leak(), bench.now()).await, Err(StoreError::Missing("leak")));
+    assert_eq!(bench.store.unresolved_summary().await.expect("answers").leaks_open, 2);
+}

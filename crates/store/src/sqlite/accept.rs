@@ -1,0 +1,88 @@
+//! What people ask for: destroy, work, repair, release.
+
+use freehold_domain::event::Actor;
+use freehold_domain::evidence::OperatorOverride;
+use freehold_domain::ids::InstanceId;
+use freehold_domain::records::CanonicalSuccess;
+use freehold_domain::reservation::IllegalTransition;
+use freehold_domain::route::Endpoint;
+use freehold_domain::run::{self, Begin, Destroy, Run, Work};
+use freehold_domain::time::Timestamp;
+use freehold_engine::ports::{Asked, DestroyAccepted, StoreError, WorkAccepted};
+
+use super::tx::Tx;
+
+/// Accepts a destroy.
+pub(super) fn destroy(
+    tx: Tx<'_>,
+    instance: InstanceId,
+    reason: Option<String>,
+    asked: &Asked,
+) -> Result<DestroyAccepted, StoreError> {
+    let loaded = tx.run_of(instance)?;
+    match run::destroyed(&loaded.run, reason, &asked.commission(tx.lease_until()), asked.at) {
+        Destroy::Finished => Ok(DestroyAccepted::Finished),
+        Destroy::Underway(operation) => Ok(DestroyAccepted::Underway(operation)),
+        Destroy::Accepted(change) => {
+            tx.write(&loaded, &change, None)?;
+            let replaced = change.replaced.map(|operation| operation.id);
+            Ok(DestroyAccepted::Accepted { run: Box::new(change.run), replaced })
+        }
+    }
+}
+
+/// Accepts work on a complete instance.
+pub(super) fn work(tx: Tx<'_>, instance: InstanceId, work: Work, asked: &Asked) -> Result<WorkAccepted, StoreError> {
+    let loaded = tx.run_of(instance)?;
+    match run::begun(&loaded.run, work, &asked.commission(tx.lease_until()), asked.at) {
+        Err(refused) => Ok(WorkAccepted::Refused(refused)),
+        Ok(Begin::NothingToDo) => Ok(WorkAccepted::NothingToDo),
+        Ok(Begin::Underway(operation)) => Ok(WorkAccepted::Underway(operation)),
+        Ok(Begin::Accepted(change)) => {
+            tx.write(&loaded, &change, None)?;
+            let replaced = change.replaced.map(|operation| operation.id);
+            Ok(WorkAccepted::Accepted { run: Box::new(change.run), replaced })
+        }
+    }
+}
+
+/// Completes a reservation whose canonical success is proven.
+pub(super) fn repair(
+    tx: Tx<'_>,
+    proof: &CanonicalSuccess,
+    endpoint: &Endpoint,
+    actor: Actor,
+    at: Timestamp,
+    check_at: Timestamp,
+) -> Result<Result<Run, IllegalTransition>, StoreError> {
+    let loaded = tx.run_of(proof.instance())?;
+    match run::repaired(&loaded.run, proof, endpoint, actor, at, check_at) {
+        Err(illegal) => Ok(Err(illegal)),
+        Ok(change) => {
+            tx.write(&loaded, &change, None)?;
+            Ok(Ok(change.run))
+        }
+    }
+}
+
+/// Releases a reservation on an operator's word, if it still is what the operator saw.
+pub(super) fn release_override(
+    tx: Tx<'_>,
+    instance: InstanceId,
+    expected: &str,
+    said: OperatorOverride,
+    asked: &Asked,
+) -> Result<Result<Run, IllegalTransition>, StoreError> {
+    let loaded = tx.run_of(instance)?;
+    let from = loaded.run.reservation.status.name();
+    if from != expected {
+        return Ok(Err(IllegalTransition { from, change: "be released as what it was when it was looked at" }));
+    }
+    match run::overridden(&loaded.run, said, &asked.commission(tx.lease_until()), asked.at) {
+        Err(illegal) => Ok(Err(illegal)),
+        Ok(change) => {
+            tx.write(&loaded, &change, None)?;
+            Ok(Ok(change.run))
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Group commit: many requests, one transaction, one sync.
+//!
+//! - A request that refuses or fails is rolled back to its own savepoint and harms nobody else.
+//! - Nobody is answered before COMMIT succeeded.
+//! - A COMMIT whose outcome is open answers its whole batch [`StoreError::Unknown`]: even a refusal may rest on what a
+//!   neighbour wrote.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use freehold_engine::ports::StoreError;
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::Place;
+use super::connect;
+use super::db::Db;
+use super::error::{at_commit, before_commit};
+use super::tx::{Desk, Tx};
+
+/// What a test lets happen to a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitFault {
+    /// Nothing.
+    None,
+    /// It is refused: surely nothing is written.
+    Refuse,
+    /// Its answer is lost, whether or not it happened.
+    Lose {
+        /// Whether it happened.
+        applied: bool,
+    },
+}
+
+/// Asked before each commit.
+pub(super) type FaultHook = Box<dyn FnMut() -> CommitFault + Send>;
+
+/// A request on its way through a batch.
+pub(super) trait Request: Send {
+    /// Does its work. Answers whether to keep what it wrote.
+    fn run(&mut self, tx: Tx<'_>) -> bool;
+
+    /// Answers its asker: with what the work came to, or with what became of the batch.
+    fn answer(self: Box<Self>, batch: Result<(), StoreError>);
+}
+
+/// A request and the one who waits for it.
+pub(super) struct Pending<T, F> {
+    work: Option<F>,
+    outcome: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Pending<T, F> {
+    /// A request, and where its answer comes.
+    pub(super) fn new(work: F) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { work: Some(work), outcome: None, reply }, answer)
+    }
+}
+
+impl<T: Send, F: FnOnce(Tx<'_>) -> Result<T, StoreError> + Send> Request for Pending<T, F> {
+    fn run(&mut self, tx: Tx<'_>) -> bool {
+        let Some(work) = self.work.take() else { return false };
+        let outcome = work(tx);
+        let keep = outcome.is_ok();
+        self.outcome = Some(outcome);
+        keep
+    }
+
+    fn answer(self: Box<Self>, batch: Result<(), StoreError>) {
+        let panicked = || Err(StoreError::Unavailable("the request broke off; the log says where".to_owned()));
+        let answer = match batch {
+            Ok(()) => self.outcome.unwrap_or_else(panicked),
+            Err(error) => Err(error),
+        };
+        // Whoever asked may have gone away; what was committed stays committed.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// What the store has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Requests that went through a transaction.
+    pub requests: u64,
+    /// Transactions.
+    pub batches: u64,
+    /// Transactions that wrote something: each is one sync of the log.
+    pub commits: u64,
+}
+
+/// The counters behind [`Stats`].
+#[derive(Default)]
+pub(super) struct Counters {
+    requests: AtomicU64,
+    batches: AtomicU64,
+    commits: AtomicU64,
+}
+
+impl Counters {
+    pub(super) fn stats(&self) -> Stats {
+        Stats {
+            requests: self.requests.load(Ordering::Relaxed),
+            batches: self.batches.load(Ordering::Relaxed),
+            commits: self.commits.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// The one that writes: a connection, and what its requests share.
+pub(super) struct Core {
+    pub(super) conn: Connection,
+    place: Place,
+    pub(super) desk: Arc<Desk>,
+    pub(super) counters: Arc<Counters>,
+    fault: Option<FaultHook>,
+}
+
+impl Core {
+    pub(super) fn new(conn: Connection, place: Place, desk: Arc<Desk>, fault: Option<FaultHook>) -> Self {
+        Self { conn, place, desk, counters: Arc::default(), fault }
+    }
+
+    fn execute(&self, sql: &'static str) -> rusqlite::Result<()> {
+        self.conn.prepare_cached(sql)?.execute([]).map(|_| ())
+    }
+
+    /// Runs a batch and answers everyone in it.
+    pub(super) fn run(&mut self, batch: &mut Vec<Box<dyn Request>>) {
+        self.counters.requests.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.counters.batches.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.transact(batch);
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, requests = batch.len(), "a batch was not committed");
+            self.recover();
+        }
+        for request in batch.drain(..) {
+            request.answer(outcome.clone());
+        }
+    }
+
+    fn transact(&mut self, batch: &mut [Box<dyn Request>]) -> Result<(), StoreError> {
+        self.execute("BEGIN IMMEDIATE").map_err(|error| before_commit(&error))?;
+        let changes = self.conn.total_changes();
+        for request in batch {
+            self.run_one(request.as_mut())?;
+        }
+        let wrote = self.conn.total_changes() != changes;
+        let fault = self.fault.as_mut().map_or(CommitFault::None, |fault| fault());
+        match fault {
+            CommitFault::None | CommitFault::Lose { applied: true } => {
+                self.execute("COMMIT").map_err(|error| at_commit(&error))?;
+                self.counters.commits.fetch_add(u64::from(wrote), Ordering::Relaxed);
+            }
+            CommitFault::Refuse | CommitFault::Lose { applied: false } => {
+                self.execute("ROLLBACK").map_err(|error| at_commit(&error))?;
+            }
+        }
+        match fault {
+            CommitFault::None => Ok(()),
+            CommitFault::Refuse => Err(StoreError::Unavailable("the commit was refused by a test".to_owned())),
+            CommitFault::Lose { .. } => Err(StoreError::Unknown("the answer was lost by a test".to_owned())),
+        }
+    }
+
+    fn run_one(&self, request: &mut dyn Request) -> Result<(), StoreError> {
+        self.execute("SAVEPOINT request").map_err(|error| before_commit(&error))?;
+        let tx = Tx::new(Db(&self.conn), &self.desk);
+        let keep = catch_unwind(AssertUnwindSafe(|| request.run(tx))).unwrap_or_else(|_| {
+            tracing::error!("a request to the store panicked; what it wrote is rolled back");
+            false
+        });
+        if self.conn.is_autocommit() {
+            // SQLite ends a whole transaction by itself when the disk fails it.
+            let why = "a write failed and took its batch along; the disk may be full or broken";
+            return Err(StoreError::Unavailable(why.to_owned()));
+        }
+        if !keep {
+            self.execute("ROLLBACK TO request").map_err(|error| before_commit(&error))?;
+        }
+        self.execute("RELEASE request").map_err(|error| before_commit(&error))
+    }
+
+    /// Leaves no transaction open behind a failure, on another connection if need be.
+    fn recover(&mut self) {
+        if self.conn.is_autocommit() {
+            return;
+        }
+        let Err(error) = self.execute("ROLLBACK") else { return };
+        tracing::error!(%error, "a transaction cannot be rolled back; the database is opened again");
+        if let Place::File(path) = &self.place {
+            match connect::writer(path) {
+                Ok(conn) => self.conn = conn,
+                Err(error) => tracing::error!(%error, "the database cannot be opened again"),
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Which sentence each method of the ports is. Writes go through the writer, reads by key are read where they are asked
+//! for, lists beside the runtime.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use freehold_domain::event::{Actor, EventKind};
+use freehold_domain::evidence::OperatorOverride;
+use freehold_domain::ids::{InstanceId, LeakId, OperationId};
+use freehold_domain::invariants::Invariant;
+use freehold_domain::lease::{Epoch, Holder, Lease, NodeId};
+use freehold_domain::owner::{Context, Owner};
+use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription};
+use freehold_domain::reservation::IllegalTransition;
+use freehold_domain::resource::RuntimeState;
+use freehold_domain::route::Endpoint;
+use freehold_domain::run::{Note, Run, Settle, Unclaimable, Work};
+use freehold_domain::time::Timestamp;
+use freehold_engine::ports::{
+    Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, ContextPeek, DestroyAccepted,
+    IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord, OperationView, Records,
+    RecordsError, Registered, RouteEntry, Store, StoreError, Stuck, UnresolvedSummary, WorkAccepted,
+};
+
+use super::error::of_records;
+use super::{SqliteStore, accept, admit, audit, describe, journal, keys, leaks, lease, records, timers};
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn admit(&self, admission: Admission) -> Result<Admitted, AdmitRefused> {
+        self.write(move |tx| admit::admit(tx, admission)).await.map_err(AdmitRefused::Store)?
+    }
+
+    async fn context_peek(
+        &self,
+        context: &Context,
+        limit: u32,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Result<ContextPeek, StoreError> {
+        let now = self.desk.clock.now();
+        self.point(|db| admit::peek(db, context, limit, idempotency, now))
+    }
+
+    async fn claim(
+        &self,
+        operation: OperationId,
+        holder: &Holder,
+    ) -> Result<Result<(Run, Lease), Unclaimable>, StoreError> {
+        let holder = holder.clone();
+        self.write(move |tx| lease::claim(tx, operation, holder)).await
+    }
+
+    async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
+        let leases = leases.to_vec();
+        self.write(move |tx| lease::renew(tx, &leases)).await
+    }
+
+    async fn note(&self, lease: &Lease, note: Note) -> Result<Run, StoreError> {
+        let lease = lease.clone();
+        self.write(move |tx| journal::note(tx, &lease, &note)).await
+    }
+
+    async fn settle(&self, lease: &Lease, settle: Settle, answer: Option<Answer>) -> Result<Run, StoreError> {
+        let lease = lease.clone();
+        self.write(move |tx| journal::settle(tx, &lease, &settle, answer.as_ref())).await
+    }
+
+    async fn destroy_intent_set(
+        &self,
+        instance: InstanceId,
+        reason: Option<String>,
+        asked: Asked,
+    ) -> Result<DestroyAccepted, StoreError> {
+        self.write(move |tx| accept::destroy(tx, instance, reason, &asked)).await
+    }
+
+    async fn work_begin(&self, instance: InstanceId, work: Work, asked: Asked) -> Result<WorkAccepted, StoreError> {
+        self.write(move |tx| accept::work(tx, instance, work, &asked)).await
+    }
+
+    async fn repair(
+        &self,
+        proof: CanonicalSuccess,
+        endpoint: Endpoint,
+        actor: Actor,
+        at: Timestamp,
+        check_at: Timestamp,
+    ) -> Result<Result<Run, IllegalTransition>, StoreError> {
+        self.write(move |tx| accept::repair(tx, &proof, &endpoint, actor, at, check_at)).await
+    }
+
+    async fn release_override(
+        &self,
+        instance: InstanceId,
+        expected: &'static str,
+        said: OperatorOverride,
+        asked: Asked,
+    ) -> Result<Result<Run, IllegalTransition>, StoreError> {
+        self.write(move |tx| accept::release_override(tx, instance, expected, said, &asked)).await
+    }
+
+    async fn hurry(&self, operation: OperationId) -> Result<(), StoreError> {
+        self.write(move |tx| lease::hurry(tx, operation)).await
+    }
+
+    async fn watched(
+        &self,
+        instance: InstanceId,
+        epoch: Epoch,
+        state: RuntimeState,
+        at: Timestamp,
+        check_at: Timestamp,
+        settled_after: Duration,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| journal::watched(tx, instance, epoch, state, at, check_at, settled_after)).await
+    }
+
+    async fn witness(
+        &self,
+        instance: InstanceId,
+        kind: EventKind,
+        actor: Actor,
+        at: Timestamp,
+        detail: String,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| audit::witness(tx, instance, kind, actor, at, detail)).await
+    }
+
+    async fn give_back(&self, leases: &[Lease]) -> Result<(), StoreError> {
+        let leases = leases.to_vec();
+        self.write(move |tx| lease::give_back(tx, &leases)).await
+    }
+
+    async fn node_returned(&self, node: &NodeId, incarnation: u64) -> Result<u64, StoreError> {
+        let node = node.clone();
+        self.write(move |tx| lease::node_returned(tx, &node, incarnation)).await
+    }
+
+    async fn due_list(&self, limit: usize) -> Result<Vec<OperationId>, StoreError> {
+        let now = self.desk.clock.now();
+        self.point(|db| timers::due(db, now, limit))
+    }
+
+    async fn due_next(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.point(timers::due_next)
+    }
+
+    async fn checks_due(&self, limit: usize) -> Result<Vec<InstanceId>, StoreError> {
+        let now = self.desk.clock.now();
+        self.point(|db| timers::to_check(db, now, limit))
+    }
+
+    async fn stuck_list(&self, before: Timestamp, limit: usize) -> Result<Vec<Stuck>, StoreError> {
+        self.list(move |db| timers::stuck(db, before, limit)).await
+    }
+
+    async fn instance_describe(&self, instance: InstanceId) -> Result<Option<Registered>, StoreError> {
+        self.point(|db| describe::instance(db, instance))
+    }
+
+    async fn instance_list(&self, query: &InstanceQuery) -> Result<InstancePage, StoreError> {
+        let query = query.clone();
+        self.list(move |db| describe::list(db, &query)).await
+    }
+
+    async fn owner_describe(&self, owner: &Owner) -> Result<Vec<Registered>, StoreError> {
+        let owner = owner.clone();
+        self.list(move |db| describe::owner(db, &owner)).await
+    }
+
+    async fn operation_describe(&self, operation: OperationId) -> Result<Option<OperationView>, StoreError> {
+        self.point(|db| describe::operation(db, operation))
+    }
+
+    async fn route_lookup(&self, instance: InstanceId) -> Result<Option<RouteEntry>, StoreError> {
+        self.point(|db| describe::route(db, instance))
+    }
+
+    async fn audit_read(&self, query: &AuditQuery) -> Result<AuditPage, StoreError> {
+        let query = query.clone();
+        self.list(move |db| audit::read(db, &query)).await
+    }
+
+    async fn leak_list(&self, open_only: bool, after: Option<LeakId>, limit: usize) -> Result<LeakPage, StoreError> {
+        self.list(move |db| leaks::list(db, open_only, after, limit)).await
+    }
+
+    async fn leak_resolve(&self, leak: LeakId, at: Timestamp) -> Result<LeakRecord, StoreError> {
+        self.write(move |tx| leaks::resolve(tx, leak, at)).await
+    }
+
+    async fn unresolved_summary(&self) -> Result<UnresolvedSummary, StoreError> {
+        let now = self.desk.clock.now();
+        self.list(move |db| timers::summary(db, now)).await
+    }
+
+    fn violations(&self) -> Vec<(Invariant, u64)> {
+        self.desk.violations()
+    }
+
+    async fn idempotency_purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.write(move |tx| keys::purge(tx, before, limit)).await
+    }
+
+    async fn installation(&self, proposed: Installation) -> Result<Installation, StoreError> {
+        self.write(move |tx| keys::installation(tx, &proposed)).await
+    }
+
+    async fn key_list(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.point(keys::list)
+    }
+
+    async fn key_create(&self, key: KeyRecord) -> Result<(), StoreError> {
+        self.write(move |tx| keys::create(tx, &key)).await
+    }
+
+    async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError> {
+        let id = id.to_owned();
+        self.write(move |tx| keys::revoke(tx, &id, at)).await
+    }
+}
+
+#[async_trait]
+impl Records for SqliteStore {
+    async fn describe(&self, instance: InstanceId) -> Result<RecordsView, RecordsError> {
+        self.point(|db| records::describe(db, instance)).map_err(of_records)
+    }
+
+    async fn active_in(&self, context: &Context) -> Result<Vec<RecordsView>, RecordsError> {
+        self.point(|db| records::active_in(db, context)).map_err(of_records)
+    }
+
+    async fn insert(&self, row: InstanceRow) -> Result<RecordsView, RecordsError> {
+        self.write(move |tx| records::insert(tx, &row)).await.map_err(of_records)
+    }
+
+    async fn subscription_put(&self, subscription: Subscription) -> Result<RecordsView, RecordsError> {
+        self.write(move |tx| records::subscription_put(tx, &subscription)).await.map_err(of_records)
+    }
+
+    async fn subscription_end(&self, instance: InstanceId, at: Timestamp) -> Result<RecordsView, RecordsError> {
+        self.write(move |tx| records::subscription_end(tx, instance, at)).await.map_err(of_records)
+    }
+
+    async fn mark_destroyed(&self, instance: InstanceId, at: Timestamp) -> Result<RecordsView, RecordsError> {
+        self.write(move |tx| records::mark_destroyed(tx, instance, at)).await.map_err(of_records)
+    }
+}

@@ -1,0 +1,119 @@
+//! The canonical records, where they live in the registry's database. Every write is idempotent and answers with what is
+//! on record afterwards; no row is ever deleted.
+
+use freehold_domain::ids::InstanceId;
+use freehold_domain::owner::Context;
+use freehold_domain::records::{InstanceRow, RecordsView, Subscription, SubscriptionStatus};
+use freehold_domain::time::Timestamp;
+use freehold_engine::ports::StoreError;
+use rusqlite::params;
+
+use super::db::{Columns, Db, micros};
+use super::tx::Tx;
+
+pub(super) const ROW: &str = "\
+    SELECT instance_id, owner, assigned_user, provider, tier, created_at, destroyed_at FROM records_instances \
+    WHERE instance_id = ?1";
+pub(super) const SUBSCRIPTION: &str = "\
+    SELECT id, instance_id, status, plan, price_version, started_at, ended_at FROM records_subscriptions \
+    WHERE instance_id = ?1";
+pub(super) const ACTIVE: &str = "\
+    SELECT instance_id FROM records_instances WHERE owner = ?1 AND assigned_user = ?2 AND destroyed_at IS NULL \
+    ORDER BY created_at, instance_id";
+
+fn row(row: &mut Columns<'_>) -> Result<InstanceRow, StoreError> {
+    Ok(InstanceRow {
+        instance: row.id()?,
+        context: row.context()?,
+        provider: row.parsed()?,
+        tier: row.parsed()?,
+        created_at: row.time()?,
+        destroyed_at: row.time_or_null()?,
+    })
+}
+
+fn subscription(row: &mut Columns<'_>) -> Result<Subscription, StoreError> {
+    Ok(Subscription {
+        id: row.id()?,
+        instance: row.id()?,
+        status: row.named()?,
+        plan: row.get()?,
+        price_version: row.parsed()?,
+        started_at: row.time()?,
+        ended_at: row.time_or_null()?,
+    })
+}
+
+/// What is on record of an instance.
+pub(super) fn describe(db: Db<'_>, instance: InstanceId) -> Result<RecordsView, StoreError> {
+    Ok(RecordsView {
+        row: db.first(ROW, params![instance.as_bytes()], row)?,
+        subscription: db.first(SUBSCRIPTION, params![instance.as_bytes()], subscription)?,
+    })
+}
+
+/// The instances of a context whose rows are active, oldest first.
+pub(super) fn active_in(db: Db<'_>, context: &Context) -> Result<Vec<RecordsView>, StoreError> {
+    let owner = context.owner().to_string();
+    let instances = db.all(ACTIVE, params![owner, context.assigned_user().as_str()], |row| row.id())?;
+    instances.into_iter().map(|instance| describe(db, instance)).collect()
+}
+
+/// Writes the row, unless it is there.
+pub(super) fn insert(tx: Tx<'_>, row: &InstanceRow) -> Result<RecordsView, StoreError> {
+    let InstanceRow { instance, context, provider, tier, created_at, destroyed_at } = row;
+    tx.run(
+        "INSERT INTO records_instances (instance_id, owner, assigned_user, provider, tier, created_at, destroyed_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (instance_id) DO NOTHING",
+        params![
+            instance.as_bytes(),
+            context.owner().to_string(),
+            context.assigned_user().as_str(),
+            provider.as_str(),
+            tier.as_str(),
+            created_at.as_micros(),
+            micros(*destroyed_at),
+        ],
+    )?;
+    describe(*tx, *instance)
+}
+
+/// Writes the subscription, unless the instance has one. Nothing is billed that has no row.
+pub(super) fn subscription_put(tx: Tx<'_>, subscription: &Subscription) -> Result<RecordsView, StoreError> {
+    let Subscription { id, instance, status, plan, price_version, started_at, ended_at } = subscription;
+    if describe(*tx, *instance)?.row.is_none() {
+        return Err(StoreError::Missing("canonical row to subscribe for"));
+    }
+    tx.run(
+        "INSERT INTO records_subscriptions (instance_id, id, status, plan, price_version, started_at, ended_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (instance_id) DO NOTHING",
+        params![
+            instance.as_bytes(),
+            id.as_bytes(),
+            status.name(),
+            plan,
+            price_version.as_str(),
+            started_at.as_micros(),
+            micros(*ended_at),
+        ],
+    )?;
+    describe(*tx, *instance)
+}
+
+/// Ends the subscription, if there is one that runs.
+pub(super) fn subscription_end(tx: Tx<'_>, instance: InstanceId, at: Timestamp) -> Result<RecordsView, StoreError> {
+    tx.run(
+        "UPDATE records_subscriptions SET status = ?3, ended_at = ?2 WHERE instance_id = ?1 AND ended_at IS NULL",
+        params![instance.as_bytes(), at.as_micros(), SubscriptionStatus::Ended.name()],
+    )?;
+    describe(*tx, instance)
+}
+
+/// Marks the row destroyed, if there is one that is not.
+pub(super) fn mark_destroyed(tx: Tx<'_>, instance: InstanceId, at: Timestamp) -> Result<RecordsView, StoreError> {
+    tx.run(
+        "UPDATE records_instances SET destroyed_at = ?2 WHERE instance_id = ?1 AND destroyed_at IS NULL",
+        params![instance.as_bytes(), at.as_micros()],
+    )?;
+    describe(*tx, instance)
+}

@@ -1,0 +1,458 @@
+//! Reservations and operations as rows. Each list of columns stands beside the code that reads and writes it, in the
+//! same order, and every type is taken apart to its last field, so that a column that is forgotten does not compile.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use freehold_domain::lease::{Epoch, Holder};
+use freehold_domain::operation::Operation;
+use freehold_domain::reservation::{FrozenSpec, Intent, Reservation};
+use freehold_domain::route::{Endpoint, Route};
+use freehold_domain::run::Run;
+use freehold_domain::time::Timestamp;
+use freehold_engine::ports::{Answer, Registered, StoreError};
+use rusqlite::params;
+
+use super::db::{Columns, Db, count, micros};
+use super::error::corrupt;
+use super::{json, names};
+
+/// The columns of a reservation `r` in its context `c`.
+macro_rules! reservation_columns {
+    () => {
+        "r.instance_id, c.owner, c.assigned_user, r.provider, r.tier, r.price_version, r.regions, r.spec, r.status, \
+         r.status_reason, r.epoch, r.destroy_at, r.destroy_reason, r.power, r.operation_id, r.unanswered, \
+         r.last_sent_at, r.resources, r.sealed_at, r.lookups, r.runtime_state, r.runtime_detail, r.runtime_at, \
+         r.recoveries, r.check_at, r.started_at, r.updated_at, r.completed_at, r.released_at"
+    };
+}
+
+/// The columns of an operation `o`.
+macro_rules! operation_columns {
+    () => {
+        "o.id, o.instance_id, o.kind, o.status, o.attempt, o.holder_node, o.holder_incarnation, o.due_at, o.deadline, \
+         o.steps, o.regions_full, o.failure, o.spec, o.request_id, o.started_at, o.finished_at"
+    };
+}
+
+/// The columns of a run.
+macro_rules! run_columns {
+    () => {
+        concat!($crate::sqlite::rows::reservation_columns!(), ", ", $crate::sqlite::rows::operation_columns!())
+    };
+}
+
+/// The columns of a route.
+macro_rules! route_columns {
+    () => {
+        "r.route_endpoint, r.route_epoch, r.route_tombstone_at"
+    };
+}
+
+pub(super) use {operation_columns, reservation_columns, route_columns, run_columns};
+
+fn frozen(bytes: &[u8]) -> FrozenSpec {
+    FrozenSpec(Arc::from(bytes))
+}
+
+/// Reads [`reservation_columns`].
+pub(super) fn reservation(row: &mut Columns<'_>) -> Result<Reservation, StoreError> {
+    Ok(Reservation {
+        instance: row.id()?,
+        context: row.context()?,
+        provider: row.parsed()?,
+        tier: row.parsed()?,
+        price_version: row.parsed()?,
+        regions: json::read_regions(row.text()?)?,
+        spec: frozen(row.blob_or_null()?.unwrap_or_default()),
+        status: status(row)?,
+        epoch: Epoch::new(row.count()?),
+        intent: {
+            let (at, reason) = (row.time_or_null()?, row.get()?);
+            at.map_or(Intent::Keep, |at| Intent::Destroy { at, reason })
+        },
+        power: row.named()?,
+        operation: row.id()?,
+        unanswered: row.count()?,
+        last_sent_at: row.time_or_null()?,
+        resources: json::read_resources(row.text()?)?,
+        sealed_at: row.time_or_null()?,
+        lookups: json::read_lookups(row.text()?)?,
+        runtime: {
+            let (state, detail, at) = (row.text_or_null()?, row.get()?, row.time_or_null()?);
+            match (state, at) {
+                (None, _) | (_, None) => None,
+                (Some(name), Some(at)) => {
+                    let state = names::runtime(name, detail);
+                    Some((state.ok_or_else(|| corrupt(format!("{name:?} is no state of a runtime")))?, at))
+                }
+            }
+        },
+        recoveries: row.count()?,
+        check_at: row.time_or_null()?.unwrap_or(Timestamp::NEVER),
+        started_at: row.time()?,
+        updated_at: row.time()?,
+        completed_at: row.time_or_null()?,
+        released_at: row.time_or_null()?,
+    })
+}
+
+/// Reads a status and its reason.
+pub(super) fn status(row: &mut Columns<'_>) -> Result<freehold_domain::reservation::Status, StoreError> {
+    let (name, reason) = (row.text()?, row.text_or_null()?);
+    names::status(name, reason).ok_or_else(|| corrupt(format!("{name:?} with reason {reason:?} is no status")))
+}
+
+/// Reads [`operation_columns`].
+pub(super) fn operation(row: &mut Columns<'_>) -> Result<Operation, StoreError> {
+    Ok(Operation {
+        id: row.id()?,
+        instance: row.id()?,
+        kind: row.named()?,
+        status: row.named()?,
+        attempt: row.count()?,
+        holder: {
+            let (node, incarnation) = (row.text_or_null()?, row.get::<Option<i64>>()?);
+            match (node, incarnation) {
+                (None, _) | (_, None) => None,
+                (Some(node), Some(incarnation)) => Some(Holder {
+                    node: node.parse().map_err(|error| corrupt(format!("a holder {node:?}: {error}")))?,
+                    incarnation: incarnation.cast_unsigned(),
+                }),
+            }
+        },
+        due_at: row.time_or_null()?,
+        deadline: row.time()?,
+        steps: json::read_steps(row.text()?)?,
+        regions_full: row.count()?,
+        failure: row.text_or_null()?.map(json::read_failure).transpose()?,
+        spec: row.blob_or_null()?.map(frozen),
+        request_id: row.get()?,
+        started_at: row.time()?,
+        finished_at: row.time_or_null()?,
+    })
+}
+
+/// Reads [`run_columns`].
+pub(super) fn run(row: &mut Columns<'_>) -> Result<Run, StoreError> {
+    Ok(Run { reservation: reservation(row)?, operation: operation(row)? })
+}
+
+/// Reads [`route_columns`].
+pub(super) fn route(row: &mut Columns<'_>) -> Result<Option<Route>, StoreError> {
+    let (endpoint, epoch, buried) = (row.get::<Option<String>>()?, row.get::<Option<i64>>()?, row.time_or_null()?);
+    match (endpoint, epoch, buried) {
+        (_, _, Some(at)) => Ok(Some(Route::Tombstone { at })),
+        (Some(endpoint), Some(epoch), None) => {
+            let epoch = u64::try_from(epoch).map_err(|_| corrupt("a route under a negative epoch"))?;
+            Ok(Some(Route::Live { endpoint: Endpoint(endpoint), epoch: Epoch::new(epoch) }))
+        }
+        (None, None, None) => Ok(None),
+        (Some(_), None, None) | (None, Some(_), None) => Err(corrupt("half a route")),
+    }
+}
+
+/// Reads [`run_columns`] and [`route_columns`].
+pub(super) fn registered(row: &mut Columns<'_>) -> Result<Registered, StoreError> {
+    Ok(Registered { reservation: reservation(row)?, operation: operation(row)?, route: route(row)? })
+}
+
+/// Reads the two columns of an answer.
+pub(super) fn answer(row: &mut Columns<'_>) -> Result<Option<Answer>, StoreError> {
+    let (status, body) = (row.get::<Option<u16>>()?, row.get::<Option<Vec<u8>>>()?);
+    Ok(status.zip(body).map(|(status, body)| Answer { status, body }))
+}
+
+fn intent_parts(intent: &Intent) -> (Option<i64>, Option<&str>) {
+    match intent {
+        Intent::Keep => (None, None),
+        Intent::Destroy { at, reason } => (Some(at.as_micros()), reason.as_deref()),
+    }
+}
+
+fn check_column(check_at: Timestamp) -> Option<i64> {
+    (check_at != Timestamp::NEVER).then(|| check_at.as_micros())
+}
+
+const RESERVATION_INSERT: &str = "\
+    INSERT INTO reservations (instance_id, context_id, provider, tier, price_version, regions, spec, status, \
+        status_reason, epoch, destroy_at, destroy_reason, power, operation_id, unanswered, last_sent_at, resources, \
+        sealed_at, lookups, runtime_state, runtime_detail, runtime_at, recoveries, check_at, started_at, updated_at, \
+        completed_at, released_at) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// Puts down a reservation that was just taken.
+pub(super) fn reservation_insert(db: Db<'_>, context_id: i64, reservation: &Reservation) -> Result<(), StoreError> {
+    let Reservation {
+        instance,
+        context: _,
+        provider,
+        tier,
+        price_version,
+        regions,
+        spec,
+        status,
+        epoch,
+        intent,
+        power,
+        operation,
+        unanswered,
+        last_sent_at,
+        resources,
+        sealed_at,
+        lookups,
+        runtime,
+        recoveries,
+        check_at,
+        started_at,
+        updated_at,
+        completed_at,
+        released_at,
+    } = reservation;
+    let (destroy_at, destroy_reason) = intent_parts(intent);
+    let runtime = runtime.as_ref().map(|(state, at)| (names::runtime_parts(state), at));
+    db.run(
+        RESERVATION_INSERT,
+        params![
+            instance.as_bytes(),
+            context_id,
+            provider.as_str(),
+            tier.as_str(),
+            price_version.as_str(),
+            json::regions(regions)?,
+            &*spec.0,
+            status.name(),
+            names::status_reason(status),
+            count(epoch.get()),
+            destroy_at,
+            destroy_reason,
+            names::power(*power),
+            operation.as_bytes(),
+            unanswered,
+            micros(*last_sent_at),
+            json::resources(resources)?,
+            micros(*sealed_at),
+            json::lookups(lookups)?,
+            runtime.map(|((name, _), _)| name),
+            runtime.and_then(|((_, detail), _)| detail),
+            runtime.map(|(_, at)| at.as_micros()),
+            recoveries,
+            check_column(*check_at),
+            started_at.as_micros(),
+            updated_at.as_micros(),
+            micros(*completed_at),
+            micros(*released_at),
+        ],
+    )?;
+    Ok(())
+}
+
+/// What changes while an executor works. No index is on any of it.
+const RESERVATION_UPDATE: &str = "\
+    UPDATE reservations SET epoch = ?3, power = ?4, operation_id = ?5, unanswered = ?6, last_sent_at = ?7, \
+        resources = ?8, sealed_at = ?9, lookups = ?10, runtime_state = ?11, runtime_detail = ?12, runtime_at = ?13, \
+        recoveries = ?14, updated_at = ?15 \
+    WHERE instance_id = ?1 AND epoch = ?2";
+
+/// What changes at transitions only: indexes are kept on it.
+const RESERVATION_UPDATE_STATUS: &str = "\
+    UPDATE reservations SET status = ?2, status_reason = ?3, destroy_at = ?4, destroy_reason = ?5, check_at = ?6, \
+        completed_at = ?7, released_at = ?8 \
+    WHERE instance_id = ?1";
+
+const RESERVATION_UPDATE_SPEC: &str = "UPDATE reservations SET spec = ?2 WHERE instance_id = ?1";
+
+/// Writes what changed of a reservation, if its epoch is still the one it was loaded under. Answers whether it was.
+pub(super) fn reservation_update(db: Db<'_>, before: &Reservation, after: &Reservation) -> Result<bool, StoreError> {
+    let Reservation {
+        instance,
+        context: _,
+        provider: _,
+        tier: _,
+        price_version: _,
+        regions: _,
+        spec,
+        status,
+        epoch,
+        intent,
+        power,
+        operation,
+        unanswered,
+        last_sent_at,
+        resources,
+        sealed_at,
+        lookups,
+        runtime,
+        recoveries,
+        check_at,
+        started_at: _,
+        updated_at,
+        completed_at,
+        released_at,
+    } = after;
+    let runtime = runtime.as_ref().map(|(state, at)| (names::runtime_parts(state), at));
+    let written = db.run(
+        RESERVATION_UPDATE,
+        params![
+            instance.as_bytes(),
+            count(before.epoch.get()),
+            count(epoch.get()),
+            names::power(*power),
+            operation.as_bytes(),
+            unanswered,
+            micros(*last_sent_at),
+            json::resources(resources)?,
+            micros(*sealed_at),
+            json::lookups(lookups)?,
+            runtime.map(|((name, _), _)| name),
+            runtime.and_then(|((_, detail), _)| detail),
+            runtime.map(|(_, at)| at.as_micros()),
+            recoveries,
+            updated_at.as_micros(),
+        ],
+    )?;
+    if written != 1 {
+        return Ok(false);
+    }
+    let transition = *status != before.status
+        || *intent != before.intent
+        || *check_at != before.check_at
+        || *completed_at != before.completed_at
+        || *released_at != before.released_at;
+    if transition {
+        let (destroy_at, destroy_reason) = intent_parts(intent);
+        db.run(
+            RESERVATION_UPDATE_STATUS,
+            params![
+                instance.as_bytes(),
+                status.name(),
+                names::status_reason(status),
+                destroy_at,
+                destroy_reason,
+                check_column(*check_at),
+                micros(*completed_at),
+                micros(*released_at),
+            ],
+        )?;
+    }
+    if *spec != before.spec {
+        db.run(RESERVATION_UPDATE_SPEC, params![instance.as_bytes(), &*spec.0])?;
+    }
+    Ok(true)
+}
+
+const OPERATION_INSERT: &str = "\
+    INSERT INTO operations (id, instance_id, kind, status, attempt, holder_node, holder_incarnation, due_at, deadline, \
+        steps, regions_full, failure, spec, request_id, started_at, finished_at, idempotency_scope) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+/// Puts down an operation, and the key that leads to it.
+pub(super) fn operation_insert(db: Db<'_>, operation: &Operation, scope: Option<&[u8; 32]>) -> Result<(), StoreError> {
+    let Operation {
+        id,
+        instance,
+        kind,
+        status,
+        attempt,
+        holder,
+        due_at,
+        deadline,
+        steps,
+        regions_full,
+        failure,
+        spec,
+        request_id,
+        started_at,
+        finished_at,
+    } = operation;
+    db.run(
+        OPERATION_INSERT,
+        params![
+            id.as_bytes(),
+            instance.as_bytes(),
+            kind.name(),
+            status.name(),
+            attempt,
+            holder.as_ref().map(|holder| holder.node.as_str()),
+            holder.as_ref().map(|holder| holder.incarnation.cast_signed()),
+            micros(*due_at),
+            deadline.as_micros(),
+            json::steps(steps)?,
+            regions_full,
+            failure.as_ref().map(json::failure).transpose()?,
+            spec.as_ref().map(|spec| &*spec.0),
+            request_id,
+            started_at.as_micros(),
+            micros(*finished_at),
+            scope,
+        ],
+    )?;
+    Ok(())
+}
+
+/// What changes while an executor works. No index is on any of it.
+const OPERATION_UPDATE: &str = "\
+    UPDATE operations SET status = ?2, attempt = ?3, steps = ?4, regions_full = ?5, failure = ?6 WHERE id = ?1";
+
+/// What changes when an operation changes hands, rests or ends: indexes are kept on it.
+const OPERATION_UPDATE_TIMER: &str = "\
+    UPDATE operations SET holder_node = ?2, holder_incarnation = ?3, due_at = ?4, finished_at = ?5 WHERE id = ?1";
+
+/// Writes what changed of an operation.
+pub(super) fn operation_update(db: Db<'_>, before: &Operation, after: &Operation) -> Result<(), StoreError> {
+    let Operation {
+        id,
+        instance: _,
+        kind: _,
+        status,
+        attempt,
+        holder,
+        due_at,
+        deadline: _,
+        steps,
+        regions_full,
+        failure,
+        spec: _,
+        request_id: _,
+        started_at: _,
+        finished_at,
+    } = after;
+    let steps: Cow<'_, str> = json::steps(steps)?;
+    let failure = failure.as_ref().map(json::failure).transpose()?;
+    let written =
+        db.run(OPERATION_UPDATE, params![id.as_bytes(), status.name(), attempt, steps, regions_full, failure])?;
+    if written != 1 {
+        return Err(corrupt(format!("operation {id} has no row")));
+    }
+    if *holder != before.holder || *due_at != before.due_at || *finished_at != before.finished_at {
+        db.run(
+            OPERATION_UPDATE_TIMER,
+            params![
+                id.as_bytes(),
+                holder.as_ref().map(|holder| holder.node.as_str()),
+                holder.as_ref().map(|holder| holder.incarnation.cast_signed()),
+                micros(*due_at),
+                micros(*finished_at),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// Publishes a route, or buries it; what is buried stays as it is.
+const ROUTE_UPDATE: &str = "\
+    UPDATE reservations SET route_endpoint = ?2, route_epoch = ?3, route_tombstone_at = ?4 \
+    WHERE instance_id = ?1 AND route_tombstone_at IS NULL";
+
+/// Writes a route.
+pub(super) fn route_update(db: Db<'_>, reservation: &Reservation, route: &Route) -> Result<(), StoreError> {
+    let (endpoint, epoch, buried) = match route {
+        Route::Live { endpoint: Endpoint(endpoint), epoch } => (Some(endpoint), Some(count(epoch.get())), None),
+        Route::Tombstone { at } => (None, None, Some(at.as_micros())),
+    };
+    let written = db.run(ROUTE_UPDATE, params![reservation.instance.as_bytes(), endpoint, epoch, buried])?;
+    if written != 1 && route.is_live() {
+        return Err(corrupt(format!("instance {} is buried and was to be published", reservation.instance)));
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! The suite, over SQLite on disk with its threads, on disk without, and in memory.
+
+use std::sync::Arc;
+
+use freehold_domain::lease::LeaseTerm;
+use freehold_store::conformance::{Opened, TestClock};
+use freehold_store::{SqliteOptions, SqliteStore, store_conformance};
+
+fn open(options: SqliteOptions, keep: Option<tempfile::TempDir>) -> Opened {
+    let store = Arc::new(SqliteStore::open(options).expect("it opens"));
+    Opened { store: store.clone(), records: store, keep: Box::new(keep) }
+}
+
+fn on_disk(clock: Arc<TestClock>, term: LeaseTerm) -> Opened {
+    let dir = tempfile::tempdir().expect("a folder");
+    open(SqliteOptions::file(dir.path().join("registry.db"), clock, term), Some(dir))
+}
+
+fn on_disk_inline(clock: Arc<TestClock>, term: LeaseTerm) -> Opened {
+    let dir = tempfile::tempdir().expect("a folder");
+    open(SqliteOptions::file(dir.path().join("registry.db"), clock, term).inline(), Some(dir))
+}
+
+fn in_memory(clock: Arc<TestClock>, term: LeaseTerm) -> Opened {
+    open(SqliteOptions::memory(clock, term), None)
+}
+
+store_conformance!(sqlite_on_disk => on_disk);
+store_conformance!(sqlite_inline => on_disk_inline);
+store_conformance!(sqlite_in_memory => in_memory);
