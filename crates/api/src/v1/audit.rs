@@ -22,6 +22,8 @@ pub struct AuditEvent {
     pub owner: String,
     /// For whom it is.
     pub assigned_user: String,
+    /// Its number in its context, from 1. The hash covers it.
+    pub context_seq: u64,
     /// Which instance.
     pub instance_id: Uuid,
     /// In which operation.

@@ -1,0 +1,4 @@
+//! Health: alive, and ready.
+
+pub(crate) mod live;
+pub(crate) mod ready;

@@ -1,0 +1,67 @@
+//! `GET /readyz`: whether this node can do its work: the store answers, somebody runs operations, and it is not stopping.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use freehold_api::v1::health::{Health, HealthCheck, HealthStatus};
+use http::StatusCode;
+use serde::Deserialize;
+use tokio::time::timeout;
+
+use crate::http::extract::{Params, json};
+use crate::http::state::App;
+use crate::limits::READY_LOOK_MAX;
+use crate::problems::Refusal;
+
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Query {
+    /// Present, with any value or none: list the single checks.
+    #[param(nullable = false)]
+    verbose: Option<String>,
+}
+
+/// Whether the server can do its work. 503 if it cannot.
+#[utoipa::path(
+    get, path = "/readyz", tag = "server", operation_id = "readyz",
+    params(Query),
+    responses(
+        (status = 200, description = "It can", body = Health),
+        (status = 503, description = "It cannot", body = Health),
+    ),
+    security(()),
+)]
+pub(crate) async fn readyz(
+    State(app): State<Arc<App>>,
+    Params(Query { verbose }): Params<Query>,
+) -> Result<Response, Refusal> {
+    let checks = vec![
+        check("store", store(&app).await),
+        check("executor", (app.executor)()),
+        check("serving", if app.shutdown.is_cancelled() { Err("stopping".into()) } else { Ok("yes".into()) }),
+    ];
+    let well = checks.iter().all(|check| check.ok);
+    let (status, code) = match well {
+        true => (HealthStatus::Ok, StatusCode::OK),
+        false => (HealthStatus::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
+    };
+    let shown = verbose.is_some_and(|value| value != "false");
+    Ok(json(code, &Health { status, checks: if shown { checks } else { Vec::new() } }))
+}
+
+fn check(name: &str, seen: Result<String, String>) -> HealthCheck {
+    let ok = seen.is_ok();
+    HealthCheck { name: name.to_owned(), ok, detail: seen.unwrap_or_else(|why| why) }
+}
+
+async fn store(app: &App) -> Result<String, String> {
+    match timeout(READY_LOOK_MAX, app.control_plane.world().store.due_next()).await {
+        Ok(Ok(_)) => Ok("answers".into()),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "not ready: the store is unavailable");
+            Err("does not answer; the log has more".into())
+        }
+        Err(_) => Err(format!("no answer within {} s", READY_LOOK_MAX.as_secs())),
+    }
+}

@@ -1,0 +1,3 @@
+//! Owners: everything the registry knows of one.
+
+pub(crate) mod show;

@@ -1,0 +1,3 @@
+//! Routes: where traffic goes.
+
+pub(crate) mod show;
