@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freehold_domain::plan::Capabilities;
+use freehold_domain::resource::{ResourceKind, RuntimeState};
+use freehold_domain::time::Timestamp;
 use freehold_engine::ident::Idents;
 use freehold_engine::ports::Blueprint;
-use freehold_providers::conformance::Subject;
-use freehold_providers::fake::{FakeCloud, FakeProvider};
+use freehold_providers::conformance::{CHECKS, Subject};
+use freehold_providers::fake::{CallKind, FakeCloud, FakeProvider, Fault, Sight};
 use freehold_providers::process::{Launcher, ProcessOptions, ProcessProvider};
 use freehold_providers::provider_conformance;
 
@@ -56,7 +58,10 @@ fn process() -> Subject {
 }
 
 fn fake(capabilities: Capabilities) -> Subject {
-    let cloud = FakeCloud::default();
+    fake_in(FakeCloud::default(), capabilities)
+}
+
+fn fake_in(cloud: FakeCloud, capabilities: Capabilities) -> Subject {
     let (idents, stranger_idents) = two_idents();
     let open = move |idents: &Idents| Arc::new(FakeProvider::new(cloud.clone(), idents.clone(), capabilities));
     Subject {
@@ -78,10 +83,43 @@ fn fake(capabilities: Capabilities) -> Subject {
 
 provider_conformance!(process_provider => process());
 provider_conformance!(fake_that_promises_all => fake(FakeProvider::BEST));
-provider_conformance!(fake_that_promises_little => fake(Capabilities {
+provider_conformance!(fake_that_promises_little => fake(LITTLE));
+
+const LITTLE: Capabilities = Capabilities {
     enforces_names: false,
     seals: false,
     storage: false,
     logs: false,
     settle_horizon: Duration::from_secs(10),
-}));
+};
+
+/// The suite must notice a provider that does not do what it says.
+#[tokio::test]
+async fn the_suite_notices_what_is_wrong() {
+    type Wrong = fn(&FakeCloud);
+    const RUNTIME: CallKind = CallKind::Ensure(ResourceKind::Runtime);
+    let cases: [(&str, Capabilities, Wrong); 7] = [
+        ("create_twice_is_one_resource", LITTLE, |cloud| cloud.script(RUNTIME, 1, Fault::Twice)),
+        ("resources_come_in_order", LITTLE, |cloud| cloud.script(RUNTIME, 1, Fault::Late(Duration::from_secs(1)))),
+        ("destroy_twice_is_success", LITTLE, |cloud| {
+            cloud.set_chance(|call| {
+                (call.kind == CallKind::Destroy(ResourceKind::Base)).then_some(Fault::NeverFinished)
+            });
+        }),
+        ("sealed_means_refused", FakeProvider::BEST, |cloud| {
+            cloud.set_chance(|call| (call.kind == CallKind::Seal).then_some(Fault::NeverFinished));
+        }),
+        ("looks_follow_what_was_done", LITTLE, |cloud| cloud.impair(Sight::Lying, Timestamp::NEVER)),
+        ("foreign_is_left_alone", LITTLE, |cloud| cloud.impair(Sight::Stale, Timestamp::NEVER)),
+        ("power_does_what_it_says", LITTLE, |cloud| {
+            cloud.first_states([RuntimeState::Exited("exit status 1".to_owned())]);
+        }),
+    ];
+    for (name, capabilities, wrong) in cases {
+        let cloud = FakeCloud::default();
+        wrong(&cloud);
+        let subject = Subject { patience: Duration::from_millis(50), ..fake_in(cloud, capabilities) };
+        let check = CHECKS.iter().find(|check| check.name == name).expect("the check exists");
+        assert!(check.run(&subject).await.is_err(), "{name} noticed nothing");
+    }
+}

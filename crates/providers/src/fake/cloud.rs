@@ -307,7 +307,9 @@ impl FakeCloud {
         if fault == Some(Fault::Foreign) {
             return rejected(RejectionClass::ConflictForeign, "the name is somebody else's");
         }
-        world.sealed.insert(ident.instance);
+        if fault != Some(Fault::NeverFinished) {
+            world.sealed.insert(ident.instance);
+        }
         answer(fault, ())
     }
 

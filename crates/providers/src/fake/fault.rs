@@ -75,7 +75,7 @@ pub enum Fault {
     NotSent,
     /// The name turns out to be somebody else's: a resource of theirs appears, and the call is refused.
     Foreign,
-    /// A delete: accepted, and never finished. The answer is success.
+    /// A delete or a seal: accepted, and never finished. The answer is success.
     NeverFinished,
     /// A delete: done, and what was deleted is back this much later.
     BackAgain(Duration),

@@ -1,5 +1,6 @@
 //! Ending processes: gently for a stop, and provably for a destroy.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -21,11 +22,14 @@ const LOCK_POLL: Duration = Duration::from_millis(2);
 pub(super) fn stop(record: &Record, marker: &Marker, grace: Duration, deadline: Instant) -> io::Result<bool> {
     let asked = Instant::now();
     if record.is_alive()? {
-        for process in marker.processes()?.iter().filter(|one| one.stat.group == record.main.pid) {
-            kernel::signal(process.stat.id, Signal::TERM)?;
+        // Once each: many programs take a second request for impatience. A program that dropped its environment is still
+        // known by its record.
+        let mut asked_to_end: BTreeSet<Identity> = BTreeSet::from([record.main]);
+        let group = marker.processes()?.into_iter().filter(|one| one.stat.group == record.main.pid);
+        asked_to_end.extend(group.map(|one| one.stat.id));
+        for process in asked_to_end {
+            kernel::signal(process, Signal::TERM)?;
         }
-        // A program that dropped its environment is still known by its record.
-        kernel::signal(record.main, Signal::TERM)?;
         kernel::await_death(record.main, (asked + grace).min(deadline))?;
     }
     loop {

@@ -242,8 +242,15 @@ impl ProcessProvider {
                 return Err(Outcome::Unknown(format!("the launcher's answer cannot be read: {error}")));
             }
         }
-        // From here on nobody waits for it but the runtime, which reaps it.
-        serde_json::from_str(&line).map_err(|_| Outcome::Unknown("the launcher died before it answered".to_owned()))
+        let report = serde_json::from_str(&line)
+            .map_err(|_| Outcome::Unknown("the launcher died before it answered".to_owned()));
+        match report {
+            // It stays with its program. Nobody waits for it but the runtime, which reaps it.
+            Ok(Report::Started(_)) => {}
+            // It ends, and must not be taken for a launch under way by whoever looks next.
+            Ok(_) | Err(_) => drop(launcher.wait().await),
+        }
+        report
     }
 
     /// What a launcher's report means.
