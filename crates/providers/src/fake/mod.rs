@@ -6,6 +6,7 @@
 
 mod cloud;
 mod fault;
+mod world;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,8 +21,9 @@ use freehold_engine::ports::{
     Blueprint, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, Provider, Unanswered,
 };
 
-pub use cloud::{FakeCloud, FakeResource};
+pub use cloud::FakeCloud;
 pub use fault::{Call, CallKind, Fault, Sight};
+pub use world::FakeResource;
 
 /// What a [`FakeProvider`] waits for before each call.
 pub type Pause = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
