@@ -11,19 +11,22 @@ use freehold_domain::invariants::{Tenancy, check_change, check_context};
 use freehold_domain::lease::Epoch;
 use freehold_domain::operation::{OperationKind, Step};
 use freehold_domain::plan::{Action, Capabilities, Next, Patience, Situation, next};
-use freehold_domain::records::{CanonicalSuccess, RecordsView, SubscriptionStatus};
+use freehold_domain::records::{CanonicalSuccess, RecordsView};
 use freehold_domain::reservation::Status;
-use freehold_domain::resource::{
-    Custody, Found, Observation, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState,
-};
+use freehold_domain::resource::{Resource, ResourceKind, RuntimeState};
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{
-    Begin, Change, Destroy, Effect, Finding, Hold, LeakChange, Note, Refused, Run, Settle, Settlement, Then, Work,
-    admitted, begun, claimed, destroyed, folded, noted, repaired, settled,
+    Begin, Change, Destroy, Finding, Hold, LeakChange, Note, Refused, Run, Settle, Settlement, Then, Work, admitted,
+    begun, claimed, destroyed, folded, noted, repaired, settled,
 };
 use freehold_domain::time::Timestamp;
 
-use crate::common::{START, bid, commission, holder, resource, row, subscription};
+mod other_side;
+mod plot;
+
+pub(crate) use plot::{Fault, Moment, PROVIDERS, Plot, provider};
+
+use crate::common::{START, bid, commission, holder, subscription};
 
 /// How long a lease lasts.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
@@ -49,99 +52,6 @@ pub(crate) const PATIENCE: Patience = Patience {
     ready_grace: Duration::from_secs(5),
     lease: LEASE,
 };
-
-/// A provider by what it can promise.
-pub(crate) const fn provider(seals: bool, enforces_names: bool) -> Capabilities {
-    Capabilities { enforces_names, seals, storage: true, logs: false, settle_horizon: HORIZON }
-}
-
-/// Every sort of provider.
-pub(crate) const PROVIDERS: [Capabilities; 4] =
-    [provider(true, true), provider(true, false), provider(false, false), provider(false, true)];
-
-/// What goes wrong with one act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// The executor dies before its note.
-    CrashBeforeNote,
-    /// It dies after its note; nothing leaves.
-    CrashNoted,
-    /// It renews its lease for a while, stalls after its note, and sends at the very end of its lease; the effect takes
-    /// as long as it may.
-    StallNoted,
-    /// It dies when the call took effect.
-    CrashSent,
-    /// It dies when the answer is committed.
-    CrashAnswered,
-    /// Nothing leaves.
-    NotSent,
-    /// The other side refuses.
-    Rejected,
-    /// There is no room.
-    Full,
-    /// No answer, and no effect.
-    UnknownNever,
-    /// No answer, and the effect is there.
-    UnknownNow,
-    /// No answer, and the effect takes as long as it may.
-    UnknownLate,
-}
-
-impl Fault {
-    pub(crate) const ALL: [Self; 11] = [
-        Self::CrashBeforeNote,
-        Self::CrashNoted,
-        Self::StallNoted,
-        Self::CrashSent,
-        Self::CrashAnswered,
-        Self::NotSent,
-        Self::Rejected,
-        Self::Full,
-        Self::UnknownNever,
-        Self::UnknownNow,
-        Self::UnknownLate,
-    ];
-
-    pub(crate) const CRASHES: [Self; 5] =
-        [Self::CrashBeforeNote, Self::CrashNoted, Self::StallNoted, Self::CrashSent, Self::CrashAnswered];
-}
-
-/// Where in an act a destroy is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Moment {
-    BeforeNote,
-    /// The executor sends at the very end of its lease all the same.
-    Noted,
-    /// As before, and it had renewed its lease for a while.
-    NotedLongAgo,
-    Sent,
-}
-
-impl Moment {
-    pub(crate) const ALL: [Self; 4] = [Self::BeforeNote, Self::Noted, Self::NotedLongAgo, Self::Sent];
-}
-
-/// What goes wrong in a story.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Plot {
-    /// With the n-th act.
-    pub(crate) faults: Vec<(u32, Fault)>,
-    /// During the n-th act somebody destroys the instance.
-    pub(crate) destroy: Option<(u32, Moment)>,
-    /// So many acts of this step go wrong in this way.
-    pub(crate) stuck: Option<(Step, Fault, u32)>,
-    /// So many looks are not conclusive, and find nothing.
-    pub(crate) blind_looks: u32,
-    /// So many looks after a removal still find what was removed.
-    pub(crate) stale_looks: u32,
-    /// What was written to the records is not read before then.
-    pub(crate) records_lag: Duration,
-    /// A second runtime turns up beside the first.
-    pub(crate) extra: bool,
-    /// During the n-th act a subscription that was started without an answer shows in the records, and a caller who is
-    /// told of the conflict has the reservation repaired.
-    pub(crate) late_success: Option<(u32, Moment)>,
-}
 
 struct Live {
     resource: Resource,
@@ -506,184 +416,6 @@ impl World {
                 self.executor = Some(executor);
             }
         }
-    }
-
-    fn answer(&mut self, action: &Action, fault: Option<Fault>) -> Finding {
-        let refusal = |class| Finding::Rejected(Rejection { class, detail: "no".to_owned() });
-        match fault {
-            Some(Fault::NotSent) => Finding::NotSent("no connection".to_owned()),
-            Some(Fault::Rejected) if !action.only_reads() => refusal(RejectionClass::Invalid),
-            Some(Fault::Full) if !action.only_reads() => refusal(RejectionClass::Capacity { region: None }),
-            Some(Fault::Rejected | Fault::Full | Fault::UnknownNever) => Finding::Unknown("no answer".to_owned()),
-            Some(Fault::UnknownLate) => {
-                self.late.push((self.now.plus(HORIZON), action.clone()));
-                Finding::Unknown("no answer".to_owned())
-            }
-            Some(Fault::UnknownNow) => {
-                if *action == Action::Subscribe {
-                    // Billing knows, and the records do not.
-                    self.bill();
-                } else {
-                    let _ = self.happen(action);
-                }
-                Finding::Unknown("no answer".to_owned())
-            }
-            Some(
-                Fault::CrashBeforeNote
-                | Fault::CrashNoted
-                | Fault::StallNoted
-                | Fault::CrashSent
-                | Fault::CrashAnswered,
-            )
-            | None => self.happen(action),
-        }
-    }
-
-    /// Effects that were on their way arrive. Where nobody holds the step any more, a write to the records is refused by
-    /// the statement that writes it.
-    fn land(&mut self) {
-        while let Some(position) = self.late.iter().position(|(at, _)| *at <= self.now) {
-            let (_, action) = self.late.remove(position);
-            let wanted = self.run.reservation.status == Status::InProgress && !self.run.reservation.intent.is_destroy();
-            match action {
-                Action::InsertRecord if !wanted => {}
-                Action::Subscribe => {
-                    self.bill();
-                }
-                _ => {
-                    let _ = self.happen(&action);
-                }
-            }
-        }
-    }
-
-    fn bill(&mut self) -> bool {
-        if self.billing == Billing::Never {
-            self.billing = Billing::Running;
-        }
-        self.billing == Billing::Running
-    }
-
-    fn write(&mut self, records: RecordsView) {
-        self.records = records.clone();
-        self.read.push((self.now.plus(self.plot.records_lag), records));
-    }
-
-    fn records_read(&self) -> RecordsView {
-        let known = self.read.iter().rev().find(|(at, _)| *at <= self.now);
-        known.map(|(_, records)| records.clone()).unwrap_or_default()
-    }
-
-    fn happen(&mut self, action: &Action) -> Finding {
-        let nothing = Finding::Done(Effect::Nothing);
-        let instance = self.run.reservation.instance;
-        let mut records = self.records.clone();
-        match action {
-            Action::Ensure(kind) => return self.make(*kind),
-            Action::Look(_) => return self.look(),
-            Action::Seal => {
-                self.sealed = true;
-                return Finding::Done(Effect::Sealed);
-            }
-            Action::Remove(resource) => {
-                self.live.retain(|live| !live.resource.same_thing(resource));
-                self.gone.push(resource.clone());
-                return Finding::Done(Effect::Removed(resource.clone()));
-            }
-            Action::Start | Action::Restart => return self.power(RuntimeState::Running),
-            Action::Update => return self.power_kept(),
-            Action::Stop => return self.power(RuntimeState::Stopped),
-            Action::InsertRecord => {
-                records.row.get_or_insert_with(|| row(instance, self.now));
-            }
-            Action::Subscribe => {
-                if !self.bill() {
-                    let detail = "the subscription is over".to_owned();
-                    return Finding::Rejected(Rejection { class: RejectionClass::Invalid, detail });
-                }
-                records.subscription.get_or_insert_with(|| subscription(instance, self.now));
-            }
-            Action::EndSubscription => {
-                self.billing = Billing::Ended;
-                if let Some(subscription) = &mut records.subscription {
-                    subscription.status = SubscriptionStatus::Ended;
-                    subscription.ended_at = Some(self.now);
-                }
-            }
-            Action::MarkDestroyed => {
-                if let Some(row) = &mut records.row {
-                    row.destroyed_at.get_or_insert(self.now);
-                }
-            }
-        }
-        self.write(records);
-        nothing
-    }
-
-    fn make(&mut self, kind: ResourceKind) -> Finding {
-        // A late create of the base may land after the seal: an empty app, that costs nothing and is swept.
-        if self.sealed && kind != ResourceKind::Base {
-            let detail = "creation under this name is impossible".to_owned();
-            return Finding::Rejected(Rejection { class: RejectionClass::Invalid, detail });
-        }
-        let known = self.live.iter().find(|live| live.resource.kind == kind && self.capabilities.enforces_names);
-        if let Some(live) = known {
-            let runtime = (kind == ResourceKind::Runtime).then(|| live.state.clone());
-            return Finding::Done(Effect::Made { resource: live.resource.clone(), runtime });
-        }
-        let copies = if self.plot.extra && kind == ResourceKind::Runtime { 2 } else { 1 };
-        for _ in 0..copies {
-            self.made += 1;
-            let resource = resource(kind, self.made);
-            self.live.push(Live { resource, state: RuntimeState::Starting, since: self.now });
-        }
-        let made = &self.live[self.live.len() - 1];
-        let runtime = (kind == ResourceKind::Runtime).then_some(RuntimeState::Starting);
-        Finding::Done(Effect::Made { resource: made.resource.clone(), runtime })
-    }
-
-    fn power(&mut self, state: RuntimeState) -> Finding {
-        if let Some(live) = self.live.iter_mut().find(|live| live.resource.kind == ResourceKind::Runtime) {
-            live.state = state;
-            live.since = self.now;
-        }
-        self.power_kept()
-    }
-
-    fn power_kept(&mut self) -> Finding {
-        match self.live.iter().find(|live| live.resource.kind == ResourceKind::Runtime) {
-            Some(live) => {
-                let runtime = Some(live.state.clone());
-                Finding::Done(Effect::Made { resource: live.resource.clone(), runtime })
-            }
-            None => {
-                let detail = "there is no runtime".to_owned();
-                Finding::Rejected(Rejection { class: RejectionClass::Invalid, detail })
-            }
-        }
-    }
-
-    fn look(&mut self) -> Finding {
-        if self.plot.blind_looks > 0 {
-            self.plot.blind_looks -= 1;
-            let observation = Observation { conclusive: false, found: Vec::new(), runtime: RuntimeState::Missing };
-            return Finding::Done(Effect::Seen { asked_at: self.now, observation });
-        }
-        for live in self.live.iter_mut().filter(|live| live.resource.kind == ResourceKind::Runtime) {
-            if live.state == RuntimeState::Starting && self.now >= live.since.plus(START_UP) {
-                live.state = RuntimeState::Running;
-            }
-        }
-        let mut things: Vec<_> = self.live.iter().map(|live| live.resource.clone()).collect();
-        if self.plot.stale_looks > 0 && !self.gone.is_empty() {
-            self.plot.stale_looks -= 1;
-            things.extend(self.gone.first().cloned());
-        }
-        let found = things.into_iter().map(|resource| Found { resource, custody: Custody::Ours }).collect();
-        let runtime = self.live.iter().find(|live| live.resource.kind == ResourceKind::Runtime);
-        let runtime = runtime.map_or(RuntimeState::Missing, |live| live.state.clone());
-        let observation = Observation { conclusive: true, found, runtime };
-        Finding::Done(Effect::Seen { asked_at: self.now, observation })
     }
 
     /// How many things of a kind there are at the provider.
