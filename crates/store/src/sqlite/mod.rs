@@ -68,6 +68,7 @@ pub struct SqliteOptions {
     clock: Arc<dyn Clock>,
     lease_term: LeaseTerm,
     readers: usize,
+    checkpoint_pages: u64,
     fault: Option<FaultHook>,
 }
 
@@ -75,14 +76,21 @@ impl SqliteOptions {
     /// A store in a file, which is made if it is missing. Its folder must exist.
     #[must_use]
     pub fn file(path: impl Into<PathBuf>, clock: Arc<dyn Clock>, lease_term: LeaseTerm) -> Self {
-        let readers = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { place: Place::File(path.into()), inline: false, clock, lease_term, readers, fault: None }
+        Self {
+            place: Place::File(path.into()),
+            inline: false,
+            clock,
+            lease_term,
+            readers: std::thread::available_parallelism().map_or(1, usize::from),
+            checkpoint_pages: writer::CHECKPOINT_PAGES,
+            fault: None,
+        }
     }
 
     /// A store that is gone when it is dropped, without threads: for simulations.
     #[must_use]
     pub fn memory(clock: Arc<dyn Clock>, lease_term: LeaseTerm) -> Self {
-        Self { place: Place::Memory, inline: true, clock, lease_term, readers: 0, fault: None }
+        Self { place: Place::Memory, inline: true, ..Self::file(PathBuf::new(), clock, lease_term) }
     }
 
     /// Without threads: every request runs on the thread that asks, in a transaction of its own.
@@ -124,7 +132,7 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`] if the file cannot be written, or its schema is not this program's.
     pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
-        let SqliteOptions { place, inline, clock, lease_term, readers, fault } = options;
+        let SqliteOptions { place, inline, clock, lease_term, readers, checkpoint_pages, fault } = options;
         let path = match &place {
             Place::File(path) => path.clone(),
             Place::Memory => PathBuf::from(":memory:"),
@@ -138,13 +146,13 @@ impl SqliteStore {
         migrate::apply(&mut conn, migrate::MIGRATIONS, clock.now())?;
         let desk = Arc::new(Desk::new(clock, lease_term));
         if inline {
-            conn.pragma_update(None, "wal_autocheckpoint", writer::CHECKPOINT_PAGES.cast_signed()).map_err(failed)?;
+            conn.pragma_update(None, "wal_autocheckpoint", checkpoint_pages.cast_signed()).map_err(failed)?;
             let core = Core::new(conn, place, Arc::clone(&desk), fault);
             let counters = Arc::clone(&core.counters);
             return Ok(Self { desk, counters, mode: Mode::Inline(Box::new(Mutex::new(core))) });
         }
         conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
-        let log = Arc::new(Log::default());
+        let log = Arc::new(Log::new(checkpoint_pages));
         log.watch(&mut conn).map_err(failed)?;
         let core = Core::new(conn, place, Arc::clone(&desk), fault);
         let counters = Arc::clone(&core.counters);

@@ -1,1 +1,445 @@
-//! tests
+//! What is SQLite's own: batches, lost commits, kills, a full disk, a growing log, and how statements find their rows.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use freehold_domain::event::Actor;
+use freehold_domain::lease::Epoch;
+use freehold_domain::reservation::FrozenSpec;
+use freehold_domain::run::{self, Bid, Refused, Run};
+use freehold_domain::time::Timestamp;
+use freehold_engine::audit::{GENESIS, hash};
+use freehold_engine::ports::{
+    Admission, AdmitRefused, Admitted, Asked, AuditQuery, InstanceQuery, Records, Store, UnresolvedSummary,
+};
+use rusqlite::Connection;
+
+use super::*;
+use crate::conformance::{TERM, TestClock, user};
+
+/// How long a test waits for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(TestClock::default())
+}
+
+fn on_disk(dir: &Path) -> SqliteOptions {
+    SqliteOptions::file(dir.join("registry.db"), clock(), TERM)
+}
+
+fn core(fault: Option<FaultHook>) -> Core {
+    let mut conn = connect::memory().expect("it opens");
+    migrate::apply(&mut conn, migrate::MIGRATIONS, Timestamp::default()).expect("it migrates");
+    Core::new(conn, Place::Memory, Arc::new(Desk::new(clock(), TERM)), fault)
+}
+
+fn id(number: u64) -> [u8; 10] {
+    let mut chance = [0; 10];
+    chance[3..].copy_from_slice(&number.to_be_bytes()[1..]);
+    chance
+}
+
+fn admission(number: u64, owner: &str) -> Admission {
+    let at = TestClock::default().now();
+    Admission {
+        bid: Bid {
+            instance: freehold_domain::ids::InstanceId::mint(at.as_millis(), id(number)),
+            context: user(owner),
+            provider: "process".parse().expect("a name"),
+            tier: "small".parse().expect("a name"),
+            price_version: "1".parse().expect("a name"),
+            regions: Vec::new(),
+            spec: FrozenSpec(Arc::from(vec![b'x'; 200])),
+        },
+        asked: Asked {
+            operation: freehold_domain::ids::OperationId::mint(at.as_millis(), id(number)),
+            actor: Actor::Platform,
+            request_id: "req".to_owned(),
+            deadline: at.plus(Duration::from_secs(120)),
+            holder: None,
+            at,
+        },
+        limit: 1,
+        idempotency: None,
+    }
+}
+
+type Waiting<T> = oneshot::Receiver<Result<T, StoreError>>;
+
+fn put<T: Send + 'static>(
+    batch: &mut Vec<Box<dyn batch::Request>>,
+    work: impl FnOnce(Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+) -> Waiting<T> {
+    let (request, answer) = Pending::new(work);
+    batch.push(Box::new(request));
+    answer
+}
+
+fn admit_in(
+    batch: &mut Vec<Box<dyn batch::Request>>,
+    number: u64,
+    owner: &str,
+) -> Waiting<Result<Admitted, AdmitRefused>> {
+    let admission = admission(number, owner);
+    put(batch, move |tx| admit::admit(tx, admission))
+}
+
+fn count(conn: &Connection, table: &str) -> i64 {
+    conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).expect("it counts")
+}
+
+fn is_taken(answer: &mut Waiting<Result<Admitted, AdmitRefused>>) -> bool {
+    matches!(answer.try_recv().expect("answered"), Ok(Ok(Admitted::Taken(_))))
+}
+
+#[test]
+fn a_request_that_fails_or_panics_harms_nobody_in_its_batch() {
+    let mut core = core(None);
+    let mut batch = Vec::new();
+    let mut first = admit_in(&mut batch, 1, "alice");
+    let mut refused = admit_in(&mut batch, 2, "alice");
+    let mut failed: Waiting<()> = put(&mut batch, |tx| {
+        admit::admit(tx, admission(3, "half"))?.map_err(|_| error::corrupt("refused"))?;
+        Err(error::corrupt("on second thoughts"))
+    });
+    let mut panicked: Waiting<()> = put(&mut batch, |tx| {
+        admit::admit(tx, admission(4, "half"))?.map_err(|_| error::corrupt("refused"))?;
+        panic!("a request that breaks, on purpose")
+    });
+    let mut last = admit_in(&mut batch, 5, "bob");
+    core.run(&mut batch);
+    assert!(is_taken(&mut first) && is_taken(&mut last));
+    assert!(matches!(refused.try_recv().expect("answered"), Ok(Err(AdmitRefused::Conflict(_)))));
+    assert_eq!(failed.try_recv().expect("answered"), Err(error::corrupt("on second thoughts")));
+    assert!(matches!(panicked.try_recv().expect("answered"), Err(StoreError::Unavailable(_))));
+    assert_eq!((count(&core.conn, "contexts"), count(&core.conn, "reservations")), (2, 2));
+    assert_eq!(core.counters.stats(), Stats { requests: 5, batches: 1, commits: 1 });
+}
+
+#[test]
+fn a_commit_without_an_answer_is_unknown_to_its_whole_batch() {
+    for (fault, written) in [
+        (CommitFault::Lose { applied: true }, 1),
+        (CommitFault::Lose { applied: false }, 0),
+        (CommitFault::Refuse, 0),
+        // The twin: without the fault the same batch is answered.
+        (CommitFault::None, 1),
+    ] {
+        let mut faults = vec![fault];
+        let mut core = core(Some(Box::new(move || faults.pop().unwrap_or(CommitFault::None))));
+        let mut batch = Vec::new();
+        let mut first = admit_in(&mut batch, 1, "alice");
+        let mut refused = admit_in(&mut batch, 2, "alice");
+        core.run(&mut batch);
+        for answer in [&mut first, &mut refused] {
+            let answer = answer.try_recv().expect("answered");
+            match fault {
+                CommitFault::Lose { .. } => assert!(matches!(answer, Err(StoreError::Unknown(_))), "{answer:?}"),
+                CommitFault::Refuse => assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}"),
+                CommitFault::None => assert!(answer.is_ok(), "{answer:?}"),
+            }
+        }
+        assert_eq!(count(&core.conn, "reservations"), written, "{fault:?}");
+        let mut next = admit_in(&mut batch, 3, "bob");
+        core.run(&mut batch);
+        assert!(is_taken(&mut next), "the store goes on after {fault:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_writes_nothing() {
+    let mut core = core(None);
+    let pages: u32 = core.conn.query_row("PRAGMA page_count", [], |row| row.get(0)).expect("a number");
+    let limit = |core: &Core, pages: u32| {
+        core.conn
+            .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, u32>(0))
+            .expect("it is limited")
+    };
+    limit(&core, pages);
+    let mut batch = Vec::new();
+    let mut refused = Vec::new();
+    for number in 0..200 {
+        let mut large = admission(number, &format!("u{number}"));
+        large.bid.spec = FrozenSpec(Arc::from(vec![b'x'; 10_000]));
+        refused.push(put(&mut batch, move |tx| admit::admit(tx, large)));
+    }
+    core.run(&mut batch);
+    for mut answer in refused {
+        let answer = answer.try_recv().expect("answered");
+        assert!(matches!(&answer, Err(StoreError::Unavailable(why)) if why.contains("disk")), "{answer:?}");
+    }
+    assert_eq!((count(&core.conn, "contexts"), count(&core.conn, "audit")), (0, 0), "nothing half done");
+    limit(&core, u32::MAX - 1);
+    let mut next = admit_in(&mut batch, 300, "alice");
+    core.run(&mut batch);
+    assert!(is_taken(&mut next), "there is room again");
+}
+
+#[test]
+fn the_fence_is_in_the_statement_that_writes() {
+    let mut core = core(None);
+    let mut batch = Vec::new();
+    let mut taken = admit_in(&mut batch, 1, "alice");
+    core.run(&mut batch);
+    let Ok(Ok(Admitted::Taken(taken))) = taken.try_recv().expect("answered") else { panic!("not taken") };
+    let mut fenced = put(&mut batch, move |tx| {
+        let mut loaded = tx.run_of(taken.reservation.instance)?;
+        // Somebody else's change of hands, between the load and the write.
+        tx.run("UPDATE reservations SET epoch = 2", [])?;
+        let hold = run::Hold { holder: crate::conformance::node("b"), until: tx.lease_until() };
+        let change = run::claimed(&loaded.run, &hold, tx.now()).expect("it is due");
+        let refused = tx.write(&loaded, &change, None);
+        // The twin: under the epoch that is there it is written.
+        loaded.run.reservation.epoch = Epoch::new(2);
+        let change = run::claimed(&loaded.run, &hold, tx.now()).expect("it is due");
+        tx.write(&loaded, &change, None)?;
+        Ok(refused)
+    });
+    core.run(&mut batch);
+    let refused = fenced.try_recv().expect("answered").expect("the twin is written");
+    let fence = freehold_domain::lease::Fenced { held: Epoch::new(1), current: Epoch::new(2) };
+    assert_eq!(refused, Err(StoreError::Refused(Refused::Fenced(fence))));
+}
+
+#[test]
+fn the_index_asserts_one_unresolved_a_second_time() {
+    let mut core = core(None);
+    let mut batch = Vec::new();
+    // Two admissions that the ledger was not asked about.
+    let smuggle = |number: u64| {
+        move |tx: Tx<'_>| {
+            let Admission { bid, asked, .. } = admission(number, "alice");
+            let Run { reservation, .. } = run::admitted(bid, &asked.commission(tx.lease_until()), asked.at).run;
+            rows::reservation_insert(*tx, 1, &reservation)
+        }
+    };
+    let (mut first, mut second) = (put(&mut batch, smuggle(1)), put(&mut batch, smuggle(2)));
+    core.run(&mut batch);
+    assert_eq!(first.try_recv().expect("answered"), Ok(()));
+    let refused = second.try_recv().expect("answered");
+    assert!(matches!(&refused, Err(StoreError::Corrupt(why)) if why.contains("UNIQUE")), "{refused:?}");
+}
+
+/// Starts admissions of distinct owners until told to stop. Answers every owner that was acknowledged.
+async fn admit_until(store: Arc<SqliteStore>, writers: u64, stop: Arc<AtomicBool>) -> Vec<String> {
+    let mut busy = tokio::task::JoinSet::new();
+    for writer in 0..writers {
+        let (store, stop) = (Arc::clone(&store), Arc::clone(&stop));
+        busy.spawn(async move {
+            let mut acknowledged = Vec::new();
+            for round in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let owner = format!("u{writer}-{round}");
+                let taken = store.admit(admission(writer << 32 | round, &owner)).await;
+                assert!(matches!(taken, Ok(Admitted::Taken(_))), "{taken:?}");
+                acknowledged.push(owner);
+            }
+            acknowledged
+        });
+    }
+    busy.join_all().await.into_iter().flatten().collect()
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited for {what} for {PATIENCE:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for name in ["registry.db", "registry.db-wal"] {
+        std::fs::copy(from.join(name), to.join(name)).expect("a copy");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_survives_a_kill() {
+    let (dir, killed) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let store = Arc::new(SqliteStore::open(on_disk(dir.path())).expect("it opens"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let before = tokio::spawn(admit_until(Arc::clone(&store), 8, Arc::clone(&stop)));
+    until("some admissions", || store.stats().commits > 20).await;
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = before.await.expect("it ends");
+    let stop = Arc::new(AtomicBool::new(false));
+    let again = Arc::clone(&store);
+    let goes_on = Arc::clone(&stop);
+    let after = tokio::spawn(async move {
+        for round in 0.. {
+            if goes_on.load(Ordering::Relaxed) {
+                break;
+            }
+            again.admit(admission(1 << 60 | round, &format!("late-{round}"))).await.expect("taken");
+        }
+    });
+    // While others write: the copy ends in the middle of whatever is being written.
+    copy(dir.path(), killed.path());
+    stop.store(true, Ordering::Relaxed);
+    after.await.expect("it ends");
+
+    let store = SqliteStore::open(on_disk(killed.path())).expect("it opens after a kill");
+    for owner in acknowledged {
+        let query = InstanceQuery {
+            owner: Some(format!("user:{owner}").parse().expect("an owner")),
+            limit: 2,
+            ..Default::default()
+        };
+        assert_eq!(store.instance_list(&query).await.expect("answers").items.len(), 1, "{owner} was acknowledged");
+    }
+    let trail = store.audit_read(&AuditQuery { after: 0, instance: None, limit: 10_000 }).await.expect("answers");
+    for record in &trail.items {
+        assert_eq!(record.hash, hash(&GENESIS, &record.context, 1, &record.event), "each context has one line");
+    }
+    let UnresolvedSummary { in_progress, .. } = store.unresolved_summary().await.expect("answers");
+    assert_eq!(in_progress, trail.items.len() as u64, "each reservation has its event");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_does_not_grow_without_bound_under_load() {
+    const LIMIT: u64 = 300;
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut options = on_disk(dir.path());
+    options.checkpoint_pages = LIMIT;
+    let store = Arc::new(SqliteStore::open(options).expect("it opens"));
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = tokio::spawn(admit_until(Arc::clone(&store), 8, Arc::clone(&stop)));
+    let (reader, reading) = (Arc::clone(&store), Arc::clone(&stop));
+    let readers = tokio::spawn(async move {
+        while !reading.load(Ordering::Relaxed) {
+            reader.context_peek(&user("u0-0"), 1, None).await.expect("answers");
+            tokio::task::yield_now().await;
+        }
+    });
+    let longest = std::cell::Cell::new(0);
+    let restarts = std::cell::Cell::new(0);
+    let last = std::cell::Cell::new(0);
+    until("the log to start over three times", || {
+        let pages = store.log_pages();
+        longest.set(longest.get().max(pages));
+        restarts.set(restarts.get() + u32::from(pages < last.get()));
+        last.set(pages);
+        restarts.get() >= 3
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged = writers.await.expect("it ends").len() as u64;
+    readers.await.expect("it ends");
+    assert!(longest.get() < LIMIT * 50, "the log grew to {} pages", longest.get());
+    assert_eq!(store.unresolved_summary().await.expect("answers").in_progress, acknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_and_a_closed_store_say_so() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Arc::new(SqliteStore::open(on_disk(dir.path())).expect("it opens"));
+    let (hold, held) = mpsc::channel::<()>();
+    let (begun, begins) = oneshot::channel();
+    let blocking = Arc::clone(&store);
+    let blocked = tokio::spawn(async move {
+        blocking
+            .write(move |_| {
+                let _ = begun.send(());
+                let _ = held.recv();
+                Ok(())
+            })
+            .await
+    });
+    begins.await.expect("the writer is busy");
+    let mut waiting = Vec::new();
+    let Mode::Threads { queue: Some(queue), .. } = &store.mode else { panic!("it has threads") };
+    while queue.capacity() > 0 {
+        let store = Arc::clone(&store);
+        let mut write = Box::pin(async move { store.write(|_| Ok(())).await });
+        assert!(futures_poll(&mut write).is_none(), "it waits");
+        waiting.push(write);
+    }
+    let full = store.admit(admission(1, "alice")).await;
+    assert!(
+        matches!(&full, Err(AdmitRefused::Store(StoreError::Unavailable(why))) if why.contains("waiting")),
+        "{full:?}"
+    );
+    drop(hold);
+    blocked.await.expect("it ends").expect("it is answered");
+    for write in waiting {
+        write.await.expect("everybody who waited is answered");
+    }
+    store.close().await;
+    let closed = store.admit(admission(2, "alice")).await;
+    assert_eq!(closed, Err(AdmitRefused::Store(StoreError::Unavailable("it is closing".to_owned()))));
+    assert_eq!(store.due_next().await, Ok(None), "reads go on");
+    let log = dir.path().join("registry.db-wal");
+    assert_eq!(log.metadata().map_or(0, |log| log.len()), 0, "nothing is left to replay");
+}
+
+/// Polls once.
+fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::Pin::new(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_a_clear_error() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for path in [Path::new("/proc/registry.db"), &dir.path().join("missing/registry.db"), dir.path()] {
+        let Err(refused) = SqliteStore::open(SqliteOptions::file(path, clock(), TERM)) else {
+            panic!("{} cannot be a database", path.display());
+        };
+        let refused = refused.to_string();
+        assert!(refused.contains(&*path.to_string_lossy()), "{refused}");
+        assert!(refused.contains("must exist and be writable"), "{refused}");
+    }
+    let garbage = dir.path().join("garbage.db");
+    std::fs::write(&garbage, "no database at all, but long enough to be looked at".repeat(100)).expect("a file");
+    let Err(refused) = SqliteStore::open(SqliteOptions::file(garbage, clock(), TERM)) else { panic!("garbage opened") };
+    assert!(refused.to_string().contains("no SQLite database"), "{refused}");
+}
+
+#[tokio::test]
+async fn nothing_reads_a_whole_table_to_find_a_row() {
+    let core = core(None);
+    let statements = [
+        tx::RUN_OF_INSTANCE,
+        admit::CONTEXT_ID,
+        admit::LEDGER,
+        admit::PEEK,
+        lease::RENEW,
+        timers::DUE,
+        timers::DUE_NEXT,
+        timers::TO_CHECK,
+        timers::STUCK,
+        describe::INSTANCE,
+        describe::OWNER,
+        describe::OPERATION,
+        describe::ROUTE,
+        audit::OF_INSTANCE,
+        keys::TO_FORGET,
+        records::ROW,
+        records::SUBSCRIPTION,
+        records::ACTIVE,
+    ];
+    for sql in statements {
+        let mut plan = core.conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("it prepares");
+        let parameters = vec![rusqlite::types::Null; plan.parameter_count()];
+        let lines: Vec<String> = plan
+            .query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, String>(3))
+            .and_then(Iterator::collect)
+            .expect("a plan");
+        for line in lines {
+            // An index may be read from its front when the limit ends it.
+            let scans = line.starts_with("SCAN") && !line.contains("USING COVERING INDEX");
+            assert!(!scans && !line.contains("AUTOMATIC"), "{line}\n{sql}");
+        }
+    }
+    let store = SqliteStore::open(SqliteOptions::memory(clock(), TERM)).expect("it opens");
+    assert_eq!(store.active_in(&user("alice")).await, Ok(vec![]));
+}

@@ -49,8 +49,9 @@ pub(super) enum Message {
 }
 
 /// What the writer and the one that keeps its log short tell each other.
-#[derive(Default)]
 pub(super) struct Log {
+    /// The length at which its pages are moved.
+    limit: u64,
     /// The log's length after the last commit, in pages.
     pages: AtomicU64,
     /// Nearly all of it is moved: the writer may finish and start over.
@@ -58,6 +59,11 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// An empty log whose pages are moved when there are `limit`.
+    pub(super) fn new(limit: u64) -> Self {
+        Self { limit, pages: AtomicU64::new(0), finish: AtomicBool::new(false) }
+    }
+
     /// The log's length, in pages.
     pub(super) fn pages(&self) -> u64 {
         self.pages.load(Ordering::Relaxed)
@@ -94,7 +100,7 @@ fn write(mut core: Core, mut queue: mpsc::Receiver<Message>, log: &Log, signal: 
     let mut messages = Vec::with_capacity(BATCH_MAX);
     let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut closed = Vec::new();
-    let mut shorten_at = CHECKPOINT_PAGES;
+    let mut shorten_at = log.limit;
     while queue.blocking_recv_many(&mut messages, BATCH_MAX) > 0 {
         for message in messages.drain(..) {
             match message {
@@ -110,7 +116,7 @@ fn write(mut core: Core, mut queue: mpsc::Receiver<Message>, log: &Log, signal: 
         }
         if log.finish.swap(false, Ordering::Acquire) {
             let restarted = restart(&core.conn, READERS_WAIT);
-            shorten_at = if restarted { CHECKPOINT_PAGES } else { log.pages() + RETRY_PAGES };
+            shorten_at = if restarted { log.limit } else { log.pages() + RETRY_PAGES };
         } else if log.pages() >= shorten_at {
             // If it is at work already, it need not be told again.
             let _ = signal.try_send(());

@@ -4,6 +4,9 @@
 //! Steps that are out are never edited: a checksum that differs is an error. A database that knows more steps than the
 //! program is refused, for the program cannot know what they mean.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,7 +29,7 @@ pub struct Migration {
 
 /// Every step that this program knows.
 pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "registry", sql: include_str!("migrations/0001_registry.sql") }];
+    &[Migration { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql") }];
 
 /// "Freehold database" in the file's header (`application_id`): the letters FRHD.
 const APPLICATION_ID: i64 = 0x4652_4844;

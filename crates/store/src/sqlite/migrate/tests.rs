@@ -1,0 +1,115 @@
+//! Schemas that are newer, altered, foreign, or were interrupted.
+
+use std::path::Path;
+
+use super::*;
+
+fn fresh() -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("registry.db");
+    (dir, path)
+}
+
+const NOW: Timestamp = Timestamp::from_micros(1);
+
+fn raw(path: &Path) -> Connection {
+    connect::writer(path).expect("it opens")
+}
+
+fn tables(conn: &Connection) -> Vec<String> {
+    let mut statement = conn.prepare("SELECT name FROM sqlite_schema ORDER BY name").expect("it prepares");
+    statement.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("names")
+}
+
+#[test]
+fn a_missing_database_is_made_once() {
+    let (_dir, path) = fresh();
+    let missing = status(&path).expect("a missing file is an empty database");
+    assert_eq!((missing.database, missing.program, missing.pending.len()), (0, 1, 1));
+    assert!(!path.exists(), "looking makes nothing");
+    assert_eq!(up(&path, NOW).expect("it is made"), missing);
+    let made = status(&path).expect("it is there");
+    assert_eq!((made.database, made.pending.len(), made.applied.len()), (1, 0, 1));
+    assert_eq!((made.applied[0].name.as_str(), made.applied[0].applied_at), ("registry", NOW));
+    assert_eq!(up(&path, Timestamp::from_micros(2)).expect("again changes nothing"), made);
+    assert_eq!(status(&path).expect("it is there"), made);
+}
+
+#[test]
+fn a_newer_database_is_refused_and_both_versions_are_named() {
+    let (_dir, path) = fresh();
+    up(&path, NOW).expect("it is made");
+    raw(&path).execute_batch("PRAGMA user_version = 7").expect("it is newer");
+    for refused in [up(&path, NOW), status(&path)] {
+        let refused = refused.expect_err("it is newer");
+        assert!(matches!(refused, MigrateError::Newer { database: 7, program: 1 }), "{refused}");
+        assert!(refused.to_string().contains("at schema 7, this program knows up to 1"), "{refused}");
+    }
+}
+
+#[test]
+fn an_altered_step_is_refused() {
+    let (_dir, path) = fresh();
+    up(&path, NOW).expect("it is made");
+    raw(&path).execute_batch("UPDATE schema_migrations SET checksum = 'x'").expect("it is altered");
+    let refused = up(&path, NOW).expect_err("it is altered");
+    assert!(matches!(refused, MigrateError::Drift { version: 1, .. }), "{refused}");
+}
+
+#[test]
+fn another_programs_database_is_refused_and_left_alone() {
+    let (_dir, path) = fresh();
+    raw(&path).execute_batch("CREATE TABLE theirs (x)").expect("a table");
+    assert!(matches!(up(&path, NOW), Err(MigrateError::Foreign)));
+    assert_eq!(tables(&raw(&path)), ["theirs"]);
+}
+
+#[test]
+fn a_step_that_fails_leaves_the_one_before() {
+    let (_dir, path) = fresh();
+    let broken =
+        [MIGRATIONS[0], Migration { version: 2, name: "broken", sql: "CREATE TABLE half (x); SELECT nonsense;" }];
+    let refused = apply(&mut raw(&path), &broken, NOW).expect_err("it is broken");
+    assert!(matches!(refused, MigrateError::Failed { version: 2, .. }), "{refused}");
+    let conn = raw(&path);
+    assert!(!tables(&conn).contains(&"half".to_owned()));
+    assert_eq!(read(&conn, &broken).expect("it reads").database, 1);
+}
+
+#[test]
+fn a_kill_in_the_middle_leaves_the_old_schema_and_the_next_start_goes_on() {
+    let statements: Vec<&str> = MIGRATIONS[0].sql.split_inclusive(";\n").collect();
+    for killed_after in 0..=statements.len() {
+        let (dir, path) = fresh();
+        let conn = raw(&path);
+        // Everything goes to the file at once, as it does when a transaction outgrows its cache.
+        conn.execute_batch("PRAGMA cache_size = 1; BEGIN EXCLUSIVE").expect("it begins");
+        conn.execute_batch(LEDGER).expect("a table");
+        conn.execute_batch(&statements[..killed_after].concat()).expect("it goes on");
+        let after = tempfile::tempdir().expect("a folder");
+        for file in std::fs::read_dir(dir.path()).expect("files") {
+            let file = file.expect("a file");
+            // The shared memory is gone with the process.
+            if !file.file_name().to_string_lossy().ends_with("-shm") {
+                std::fs::copy(file.path(), after.path().join(file.file_name())).expect("a copy");
+            }
+        }
+        let path = after.path().join("registry.db");
+        assert_eq!(status(&path).expect("it reads").database, 0, "killed after statement {killed_after}");
+        up(&path, NOW).expect("it goes on");
+        assert_eq!(status(&path).expect("it reads").database, 1);
+    }
+}
+
+#[test]
+fn two_that_migrate_at_once_agree() {
+    let (_dir, path) = fresh();
+    raw(&path);
+    std::thread::scope(|scope| {
+        let both: Vec<_> = (0..2).map(|_| scope.spawn(|| up(&path, NOW))).collect();
+        for one in both {
+            one.join().expect("no panic").expect("both succeed");
+        }
+    });
+    assert_eq!(status(&path).expect("it reads").applied.len(), 1);
+}
