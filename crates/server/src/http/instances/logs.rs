@@ -79,3 +79,36 @@ fn lines(reader: Box<dyn LogReader>) -> impl Stream<Item = Result<Bytes, Infalli
         Some((Ok(Bytes::from(piece)), reader))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// Gives its lines, and then waits for more.
+    struct Followed(Vec<&'static str>);
+
+    #[async_trait::async_trait]
+    impl LogReader for Followed {
+        async fn next(&mut self) -> Option<Vec<u8>> {
+            match self.0.pop() {
+                Some(line) => Some(line.into()),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn lines_are_passed_on_as_they_come_until_the_server_stops() {
+        let shutdown = CancellationToken::new();
+        let reader = Box::new(Followed(vec!["two\n", "one\n"]));
+        let mut body = Body::from_stream(lines(reader).take_until(shutdown.clone().cancelled_owned()));
+        for line in ["one\n", "two\n"] {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), line);
+        }
+        shutdown.cancel();
+        assert!(body.frame().await.is_none());
+    }
+}

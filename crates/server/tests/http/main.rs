@@ -1,0 +1,13 @@
+//! The whole server over a socket: the real engine, the real SQLite store in a file, and a provider that fails on demand.
+#![expect(clippy::unwrap_used, reason = "what is missing in a test fails the test")]
+
+mod access;
+mod client;
+mod create;
+mod edges;
+mod events;
+mod lifecycle;
+mod operators;
+mod pages;
+mod proxying;
+mod server;

@@ -1,0 +1,91 @@
+//! Operators' tools.
+
+use freehold_domain::resource::ResourceKind;
+use freehold_providers::fake::{CallKind, Fault};
+use serde_json::{Value, json};
+
+use crate::server::Server;
+
+/// A reservation that needs reconciliation, because nothing can be created or sealed.
+async fn stuck(server: &Server) -> String {
+    server.cloud.set_chance(|call| match call.kind {
+        CallKind::Ensure(ResourceKind::Runtime) | CallKind::Seal => Some(Fault::NothingDone),
+        _ => None,
+    });
+    let problem = server.create("user:alice").send().await.problem(502, "provision_failed");
+    problem["instance_id"].as_str().unwrap().to_owned()
+}
+
+fn release(expected: &str, without_proof: bool) -> Value {
+    json!({"expected_status": expected, "reason": "looked myself", "override": without_proof})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_reservation_shows_its_evidence_and_is_released_on_proof() {
+    let server = Server::start().await;
+    let id = stuck(&server).await;
+    let shown = server.get(&format!("/v1/reservations/{id}")).await.with(200).json();
+    assert_eq!(shown["status"], "failed_requires_reconciliation");
+    assert_eq!(shown["failure_code"], "provider_provision_failed");
+    assert_eq!(shown["work_started"], true);
+    assert_eq!(shown["evidence"][0]["kind"], "sent", "{shown:#}");
+    let listed = server.get("/v1/reservations?status=failed_requires_reconciliation&older_than=0s").await.with(200);
+    assert_eq!(listed.json()["reservations"][0]["instance_id"], id.as_str());
+    let young = server.get("/v1/reservations?older_than=1h").await.with(200).json();
+    assert_eq!(young["reservations"], json!([]));
+    server.get("/v1/reservations?older_than=soon").await.problem(400, "invalid_request");
+
+    let path = format!("/v1/reservations/{id}/release");
+    let ask = |body: Value, wait: &str| server.post(&path).header("prefer", wait).json(&body).send();
+    ask(release("in_progress", false), "wait=0").await.problem(409, "reservation_status_changed");
+    ask(json!({"expected_status": "in_progress", "reason": " "}), "wait=0").await.problem(400, "invalid_request");
+    let held = ask(release("failed_requires_reconciliation", false), "wait=0").await;
+    assert!([409, 503].contains(&held.status), "{}", held.text());
+    let repair = server.post(&format!("/v1/reservations/{id}/repair")).send().await;
+    repair.problem(409, "provision_repair_unavailable");
+
+    server.cloud.heal();
+    let released = ask(release("failed_requires_reconciliation", false), "wait=20").await.with(200).json();
+    assert_eq!(released, json!({"previous_status": "failed_requires_reconciliation"}));
+    let shown = server.get(&format!("/v1/reservations/{id}")).await.with(200).json();
+    assert_eq!((&shown["status"], &shown["resolution_reason"]), (&json!("released"), &json!("absence_proven")));
+    ask(release("released", false), "wait=0").await.problem(409, "reservation_not_releasable");
+    server.made("user:alice").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complete_reservation_is_repaired_already_and_not_releasable() {
+    let server = Server::start().await;
+    let made = server.made("user:alice").await;
+    let path = format!("/v1/reservations/{}", made["id"].as_str().unwrap());
+    let repaired = server.post(&format!("{path}/repair")).send().await.with(200).json();
+    assert_eq!(repaired["status"], "completed");
+    let active = server.post(&format!("{path}/release")).json(&release("completed", true)).send().await;
+    active.problem(409, "reservation_active");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_override_opens_a_leak_that_somebody_answers_for() {
+    let server = Server::start().await;
+    let id = stuck(&server).await;
+    let path = format!("/v1/reservations/{id}/release");
+    server.post(&path).json(&release("failed_requires_reconciliation", true)).send().await.with(200);
+    // Cleaning up behind the override still does not get on.
+    server.cloud.set_chance(|call| (call.kind == CallKind::Seal).then_some(Fault::NothingDone));
+    let leaks = server.get("/v1/leaks").await.with(200).json();
+    let leak = &leaks["leaks"][0];
+    assert_eq!((&leak["instance_id"], &leak["provider"]), (&json!(id), &json!("local")), "{leaks:#}");
+    assert_eq!(leak["reason"], "looked myself");
+    server.made("user:alice").await;
+
+    let resolve = format!("/v1/leaks/{}/resolve", leak["id"].as_str().unwrap());
+    server.post(&resolve).json(&json!({"reason": ""})).send().await.problem(400, "invalid_request");
+    let resolved = server.post(&resolve).json(&json!({"reason": "deleted by hand"})).send().await.with(200).json();
+    assert!(resolved["resolved_at"].is_string());
+    assert_eq!(resolved["resolution"], "deleted by hand");
+    assert_eq!(server.get("/v1/leaks").await.with(200).json()["leaks"], json!([]));
+    let all = server.get("/v1/leaks?resolved=true").await.with(200).json();
+    assert_eq!(all["leaks"][0]["id"], leak["id"]);
+    let missing = "/v1/leaks/01990000-0000-7000-8000-000000000001/resolve";
+    server.post(missing).json(&json!({"reason": "x"})).send().await.problem(404, "not_found");
+}

@@ -1,0 +1,311 @@
+//! A server for one test: everything real but the provider, in a folder that goes with it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use freehold_domain::ids::{InstanceId, OperationId};
+use freehold_domain::lease::{Holder, LeaseTerm, PriceVersion, ProviderName, TierName};
+use freehold_domain::route::Endpoint;
+use freehold_domain::time::Timestamp;
+use freehold_engine::control_plane::ControlPlane;
+use freehold_engine::executor::{Executor, Worked};
+use freehold_engine::ident::Idents;
+use freehold_engine::local_billing::LocalBilling;
+use freehold_engine::ports::{Claimed, Clock, Driver, Entropy, KeyRecord, KeyRole, NoGaps, Provider, Records, Store};
+use freehold_engine::reconcilers::due;
+use freehold_engine::spec::Vault;
+use freehold_engine::world::{Policy, Template, Tier, World};
+use freehold_providers::fake::{FakeCloud, FakeProvider};
+use freehold_server::{AnswerRenderer, Bounds, Hub, Keys, Metrics, Probe, ServerParts, Settings, router, serve};
+use freehold_store::{SqliteOptions, SqliteStore};
+use http::Method;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Answer, Call, PATIENCE};
+
+pub(crate) const OPERATOR: &str = "operator-key-of-the-test";
+pub(crate) const PLATFORM: &str = "platform-key-of-the-test";
+pub(crate) const VIEWER: &str = "viewer-key-of-the-test";
+
+struct TestClock(Instant);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap())
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+struct TestEntropy(SystemRandom);
+
+impl Entropy for TestEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        self.0.fill(bytes).unwrap();
+    }
+}
+
+struct TestDriver {
+    hints: mpsc::UnboundedSender<Claimed>,
+    hub: Arc<Hub>,
+}
+
+impl Driver for TestDriver {
+    fn run(&self, claimed: Claimed) {
+        let _ = self.hints.send(claimed);
+    }
+
+    fn changed(&self, instance: InstanceId, operation: OperationId) {
+        self.hub.changed(instance, operation);
+    }
+}
+
+/// How a test's server differs from the usual one.
+pub(crate) struct Options {
+    /// Whether operations run at once.
+    pub(crate) running: bool,
+    pub(crate) settings: Settings,
+    pub(crate) bounds: Bounds,
+    pub(crate) probe: Probe,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            running: true,
+            settings: Settings { default_wait: Duration::from_secs(10), ..Settings::default() },
+            bounds: Bounds { drain: Duration::from_secs(5), ..Bounds::default() },
+            probe: Arc::new(|| Ok("alive".to_owned())),
+        }
+    }
+}
+
+/// A server that runs.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) cloud: FakeCloud,
+    pub(crate) world: Arc<World>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) serving: JoinHandle<std::io::Result<()>>,
+    running: watch::Sender<bool>,
+    _folder: tempfile::TempDir,
+}
+
+fn policy() -> Policy {
+    let seconds = Duration::from_secs;
+    let template = Template { command: vec!["hello".into()], ..Template::default() };
+    Policy {
+        instances_per_context: 1,
+        default_provider: "local".parse().unwrap(),
+        max_attempts: 3,
+        deadline: seconds(60),
+        lease: seconds(10),
+        send_margin: seconds(1),
+        retry_min: Duration::from_millis(10),
+        retry_max: Duration::from_millis(50),
+        ready_grace: seconds(1),
+        running_check: seconds(300),
+        stopped_check: seconds(1800),
+        starting_timeout: seconds(300),
+        destroy_stuck_after: seconds(900),
+        idempotency_kept: seconds(86_400),
+        tiers: tiers().into_iter().map(|(name, rank)| (name, tier(rank))).collect(),
+        templates: BTreeMap::from([("hello".to_owned(), template)]),
+    }
+}
+
+fn tiers() -> [(TierName, u32); 3] {
+    [("small", 1), ("large", 2), ("huge", 3)].map(|(name, rank)| (name.parse().unwrap(), rank))
+}
+
+fn tier(rank: u32) -> Tier {
+    Tier { rank, memory_mb: 64 * rank, cpu_millis: 500, volume_gb: 1 }
+}
+
+fn billing() -> LocalBilling {
+    let price_version: PriceVersion = "2026-01-01".parse().unwrap();
+    LocalBilling {
+        price_versions: BTreeMap::from([(price_version.clone(), "large".parse().unwrap())]),
+        price_version,
+        ranks: tiers().into_iter().collect(),
+    }
+}
+
+impl Server {
+    /// The usual one.
+    pub(crate) async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// One whose operations wait until [`Server::run`].
+    pub(crate) async fn paused() -> Self {
+        Self::with(Options { running: false, ..Options::default() }).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(TestClock(Instant::now()));
+        let entropy: Arc<dyn Entropy> = Arc::new(TestEntropy(SystemRandom::new()));
+        let term = LeaseTerm(policy().lease);
+        let store = SqliteStore::open(SqliteOptions::file(folder.path().join("r.db"), clock.clone(), term)).unwrap();
+        let store = Arc::new(store);
+        let idents = Idents::new("test".parse().unwrap(), &[1; 32]);
+        let cloud = FakeCloud::default();
+        cloud.answer_at(Endpoint("http://127.0.0.1:9".into()));
+        let provider = FakeProvider::new(cloud.clone(), idents.clone(), FakeProvider::BEST);
+        let providers: BTreeMap<ProviderName, Arc<dyn Provider>> =
+            BTreeMap::from([("local".parse().unwrap(), Arc::new(provider) as Arc<dyn Provider>)]);
+        let (hub, metrics) = (Hub::new(), Metrics::new());
+        let (hints, hinted) = mpsc::unbounded_channel();
+        let world = Arc::new(World {
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            records: Arc::clone(&store) as Arc<dyn Records>,
+            billing: Arc::new(billing()),
+            providers,
+            clock,
+            entropy: Arc::clone(&entropy),
+            driver: Arc::new(TestDriver { hints, hub: Arc::clone(&hub) }),
+            gaps: Arc::new(NoGaps),
+            meter: metrics.clone(),
+            render: Arc::new(AnswerRenderer),
+            idents,
+            vault: Vault::new(&[2; 32], entropy),
+            policy: policy(),
+            holder: Holder { node: "node-a".parse().unwrap(), incarnation: 1 },
+            executes: true,
+        });
+        store.key_create(viewer()).await.unwrap();
+        let shutdown = CancellationToken::new();
+        let (running, may_run) = watch::channel(options.running);
+        tokio::spawn(drive(Arc::clone(&world), hinted, may_run, shutdown.clone()));
+        let keys = Keys::new(Arc::clone(&store) as Arc<dyn Store>).with("platform", KeyRole::Platform, PLATFORM).with(
+            "operator",
+            KeyRole::Operator,
+            OPERATOR,
+        );
+        let router = router(ServerParts {
+            control_plane: Arc::new(ControlPlane::new(Arc::clone(&world))),
+            hub,
+            keys,
+            metrics,
+            executor: options.probe,
+            settings: options.settings,
+            shutdown: shutdown.clone(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(serve(listener, router, options.bounds, shutdown.clone()));
+        Self { address, cloud, world, shutdown, serving, running, _folder: folder }
+    }
+
+    /// Lets operations run.
+    pub(crate) fn run(&self) {
+        self.running.send_replace(true);
+    }
+
+    pub(crate) fn call(&self, method: Method, path: &str) -> Call {
+        Call::new(self.address, method, path)
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path).key(OPERATOR).send().await
+    }
+
+    pub(crate) fn post(&self, path: &str) -> Call {
+        self.call(Method::POST, path).key(OPERATOR)
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path).key(OPERATOR).send().await
+    }
+
+    /// A create with nothing but an owner.
+    pub(crate) fn create(&self, owner: &str) -> Call {
+        self.call(Method::POST, "/v1/instances").key(PLATFORM).json(&json!({ "owner": owner }))
+    }
+
+    /// An instance that is complete.
+    pub(crate) async fn made(&self, owner: &str) -> Value {
+        self.create(owner).send().await.with(201).json()
+    }
+
+    /// Asks until the answer is as wanted.
+    pub(crate) async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let seen = self.get(path).await.json();
+            if wanted(&seen) {
+                return seen;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{path} stays {seen:#}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+fn viewer() -> KeyRecord {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, VIEWER.as_bytes()).as_ref());
+    let created_at = Timestamp::from_micros(1);
+    KeyRecord {
+        id: "viewer1".into(),
+        label: "dashboard".into(),
+        role: KeyRole::Viewer,
+        hash,
+        created_at,
+        revoked_at: None,
+    }
+}
+
+/// Runs what is hinted at, and what is due.
+async fn drive(
+    world: Arc<World>,
+    mut hints: mpsc::UnboundedReceiver<Claimed>,
+    mut may_run: watch::Receiver<bool>,
+    shutdown: CancellationToken,
+) {
+    let executor = Executor::new(Arc::clone(&world));
+    if may_run.wait_for(|running| *running).await.is_err() {
+        return;
+    }
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Some(claimed) = hints.recv() => {
+                let (executor, world) = (executor.clone(), Arc::clone(&world));
+                tokio::spawn(async move {
+                    let operation = claimed.lease.operation;
+                    let mut worked = executor.work(claimed).await;
+                    while let Worked::Resting(until) = worked {
+                        tokio::time::sleep(until.since(world.clock.now())).await;
+                        worked = executor.work_once(operation).await;
+                    }
+                });
+            }
+            _ = ticks.tick() => {
+                let Ok(due) = due::pass(&world, 16).await else { continue };
+                for operation in due.operations {
+                    let executor = executor.clone();
+                    tokio::spawn(async move { executor.work_once(operation).await });
+                }
+            }
+        }
+    }
+}
