@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Style, Styles};
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{audit, completions, config, doctor, instance, leak, operation, owner, provider, reservation};
+use crate::commands::{
+    audit, completions, config, demo, doctor, instance, key, leak, migrate, operation, owner, provider, reservation,
+};
+use crate::serve::Serve;
 use crate::telemetry::LogFormat;
 
 /// Where a server is looked for unless something else is said.
@@ -26,6 +29,8 @@ A command that talks to a server needs a key: FREEHOLD_TOKEN, --token-file, or t
 that a server on this machine keeps in its data folder.
 
 Examples:
+  freehold demo
+  freehold serve
   freehold instance create user:alice
   freehold instance list --json
   freehold operation watch 01990000-0000-7000-8000-000000000001
@@ -75,6 +80,10 @@ pub(crate) struct Globals {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Run the server
+    Serve(Serve),
+    /// Take the tour: a stampede, a crash in the middle, a destroy that wins, on real processes
+    Demo(demo::Demo),
     /// Create, see and change instances
     #[command(subcommand)]
     Instance(instance::Instance),
@@ -87,7 +96,7 @@ pub(crate) enum Command {
     /// See, repair and release reservations
     #[command(subcommand)]
     Reservation(reservation::Reservation),
-    /// Follow the audit trail
+    /// Follow and verify the audit trail
     #[command(subcommand)]
     Audit(audit::Audit),
     /// See and resolve resources that were given up on
@@ -99,6 +108,14 @@ pub(crate) enum Command {
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// See and bring up the schema of the registry's database
+    #[command(subcommand)]
+    Migrate(migrate::Migrate),
+    /// Make, list and revoke API keys, on the machine of the registry
+    #[command(subcommand)]
+    Key(key::Key),
+    /// Print the OpenAPI 3.1 document of the API
+    Openapi,
     /// Look for what would keep a server from working on this machine
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -106,6 +123,9 @@ pub(crate) enum Command {
     /// Be the program of the `hello` template
     #[command(hide = true)]
     HelloInstance,
+    /// Launch a program for a server, and stay until it ends
+    #[command(hide = true)]
+    Shim,
 }
 
 fn styles() -> Styles {

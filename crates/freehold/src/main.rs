@@ -2,19 +2,24 @@
 //!
 //! Parse, do, and say how it went: stdout is data, stderr is talk, and the exit code is the contract's.
 
+mod api_key;
 mod cli;
 mod commands;
 mod config;
 mod exit;
 mod output;
+mod serve;
 mod telemetry;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
+
+/// The least number of threads that a server runs on.
+const WORKERS_MIN: usize = 2;
 
 fn main() -> ExitCode {
     // TLS needs a provider before the first client is built.
@@ -31,9 +36,14 @@ fn main() -> ExitCode {
             return ExitCode::from(exit as u8);
         }
     };
+    if matches!(cli.command, Command::Shim) {
+        // It lives as long as an instance: no runtime, no log, nothing but the wait.
+        return freehold_providers::process::shim_main();
+    }
     let json = cli.globals.json;
-    telemetry::start(cli.globals.log_format, "warn");
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let serves = matches!(cli.command, Command::Serve(_));
+    telemetry::start(cli.globals.log_format, if serves { "info" } else { "warn" });
+    let runtime = match runtime(serves) {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).tell(json),
     };
@@ -41,6 +51,20 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(json),
     }
+}
+
+/// A server has a thread per processor, and two at least: one that is busy must not keep leases from being renewed.
+fn runtime(serves: bool) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if serves {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(
+            std::thread::available_parallelism().map_or(WORKERS_MIN, |count| count.get().max(WORKERS_MIN)),
+        );
+        builder
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    builder.enable_all().build()
 }
 
 /// A defect is told in a line, with its place; a backtrace only where `RUST_BACKTRACE` asks for one.

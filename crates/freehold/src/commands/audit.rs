@@ -1,4 +1,4 @@
-//! `audit`: what happened, in the order in which it was committed.
+//! `audit`: what happened, in the order in which it was committed, and whether it still says so.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -11,13 +11,14 @@ use futures_util::StreamExt as _;
 use uuid::Uuid;
 
 use super::Context;
+use super::chain::{Scope, Verified, verify};
 use crate::exit::Failure;
 use crate::output::say;
 
 /// How many events `tail` shows unless `--limit` says otherwise.
 const TAIL_EVENTS: usize = 20;
 
-/// Follow the audit trail.
+/// Follow and verify the audit trail.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
     /// Show the last events, and with --follow whatever comes
@@ -27,6 +28,20 @@ Examples:
   freehold audit tail --follow --json
   freehold audit tail --instance 01990000-0000-7000-8000-000000000001")]
     Tail(Tail),
+    /// Recompute the hash of every line; exit code 1 and the first line that does not fit if one was changed
+    #[command(after_help = "\
+Examples:
+  freehold audit verify
+  freehold audit verify --instance 01990000-0000-7000-8000-000000000001 --json")]
+    Verify(Verify),
+}
+
+/// The arguments of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// Only the chain of this instance's context
+    #[arg(long, value_name = "ID")]
+    instance: Option<Uuid>,
 }
 
 /// The arguments of `tail`.
@@ -50,8 +65,29 @@ impl Audit {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Tail(tail) => tail.run(context, &context.client()?).await,
+            Self::Verify(Verify { instance }) => check(context, &context.client()?, instance).await,
         }
     }
+}
+
+async fn check(context: &Context, client: &Client, instance: Option<Uuid>) -> Result<(), Failure> {
+    let scope = match instance {
+        None => Scope::All,
+        Some(id) => {
+            let instance = client.instance(id).await?;
+            Scope::Context(instance.owner, instance.assigned_user)
+        }
+    };
+    let verified = verify(client, scope).await?;
+    context.output.show(&verified, |Verified { events, contexts, broken, .. }| match broken {
+        None => format!("{events} lines of {contexts} contexts are what they were"),
+        Some(_) => format!("{events} lines of {contexts} contexts were read up to the first that does not fit"),
+    })?;
+    let Some(broken) = verified.broken else { return Ok(()) };
+    let message =
+        format!("event {} (line {} of {} for {})", broken.event_id, broken.line, broken.owner, broken.assigned_user);
+    Err(Failure::failed(format!("{message}: {}", broken.why))
+        .hint("somebody or something wrote to the database behind the server's back: compare it with a backup"))
 }
 
 impl Tail {

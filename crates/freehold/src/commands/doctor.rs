@@ -1,6 +1,7 @@
 //! `doctor`: what would keep a server from working on this machine, before it does.
 //!
-//! It looks and changes nothing, but for a file in the data folder that is gone again at once.
+//! It looks, and changes nothing that a server would not change at its start. A file in the data folder and a control
+//! group that it makes for trial are gone again at once.
 
 use std::fs;
 use std::io;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use freehold_api::client::{Client, ClientError};
 use freehold_api::v1::health::HealthStatus;
+use freehold_providers::process::{self, LimitsSupport};
+use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
 use super::Context;
@@ -25,8 +28,8 @@ const DISK_FREE_MIN: u64 = 64 * 1024 * 1024;
 /// Below this somebody should look, in bytes.
 const DISK_FREE_GOOD: u64 = 1024 * 1024 * 1024;
 
-/// Where the unified control groups are.
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+/// Below this many open files a busy server may have to refuse connections.
+const OPEN_FILES_GOOD: u64 = 4096;
 
 /// Look for what would keep a server from working on this machine.
 #[derive(Debug, Args)]
@@ -96,7 +99,8 @@ impl Doctor {
             checks.push(disk(&config.data_dir));
             checks.push(listen(&config.listen).await);
         }
-        checks.push(cgroup(Path::new(CGROUP_ROOT), &fs::read_to_string("/proc/self/cgroup").unwrap_or_default()));
+        checks.push(open_files(getrlimit(Resource::Nofile).current));
+        checks.push(limits(&process::limits()));
         let failed = checks.iter().filter(|check| check.verdict == Verdict::Failed).count();
         let report = Report { ok: failed == 0, checks };
         context.output.show(&report, people)?;
@@ -223,26 +227,27 @@ async fn listen(address: &str) -> Check {
 }
 
 /// Whether instances of the process provider can be held to the limits of their tier. Without that they run unlimited.
-fn cgroup(root: &Path, own: &str) -> Check {
-    const NAME: &str = "control groups";
-    let hint = "processes run without memory and processor limits";
-    let Some(path) = own.lines().find_map(|line| line.strip_prefix("0::/")) else {
-        return Check::warning(NAME, "there are no unified control groups", hint);
-    };
-    let group = root.join(path);
-    let Ok(controllers) = fs::read_to_string(group.join("cgroup.controllers")) else {
-        return Check::warning(NAME, format!("{} cannot be read", group.display()), hint);
-    };
-    let missing: Vec<&str> = ["memory", "cpu"]
-        .into_iter()
-        .filter(|name| !controllers.split_whitespace().any(|have| have == *name))
-        .collect();
-    if !missing.is_empty() {
-        return Check::warning(NAME, format!("{} lacks {}", group.display(), missing.join(" and ")), hint);
+fn limits(support: &LimitsSupport) -> Check {
+    const NAME: &str = "process limits";
+    if support.enforced() {
+        Check::ok(NAME, support.to_string())
+    } else {
+        let hint = "instances of the process provider run without memory and processor limits; \
+                    docs/operating has what a service manager must delegate";
+        Check::warning(NAME, support.to_string(), hint)
     }
-    match rustix::fs::access(&group, rustix::fs::Access::WRITE_OK) {
-        Ok(()) => Check::ok(NAME, format!("{} can be divided", group.display())),
-        Err(_) => Check::warning(NAME, format!("{} cannot be written", group.display()), hint),
+}
+
+/// Whether there are file descriptors for as many connections as a server takes.
+fn open_files(limit: Option<u64>) -> Check {
+    const NAME: &str = "open files";
+    match limit {
+        None => Check::ok(NAME, "without limit"),
+        Some(limit) if limit >= OPEN_FILES_GOOD => Check::ok(NAME, format!("{limit} at once")),
+        Some(limit) => {
+            let hint = "each connection takes one, and each to an instance another: raise it with `ulimit -n` or the service manager";
+            Check::warning(NAME, format!("{limit} at once"), hint)
+        }
     }
 }
 
@@ -272,15 +277,18 @@ mod tests {
     }
 
     #[test]
-    fn control_groups_are_looked_at_where_this_process_is() {
-        let temp = tempfile::tempdir().unwrap();
-        assert_eq!(cgroup(temp.path(), "4:memory:/x\n").verdict, Verdict::Warning);
-        assert_eq!(cgroup(temp.path(), "0::/x\n").verdict, Verdict::Warning);
-        fs::create_dir(temp.path().join("x")).unwrap();
-        fs::write(temp.path().join("x/cgroup.controllers"), "cpu io\n").unwrap();
-        assert!(cgroup(temp.path(), "0::/x\n").seen.ends_with("lacks memory"));
-        fs::write(temp.path().join("x/cgroup.controllers"), "cpu io memory\n").unwrap();
-        assert_eq!(cgroup(temp.path(), "0::/x\n").verdict, Verdict::Ok);
+    fn few_open_files_are_a_warning() {
+        assert_eq!(open_files(None).verdict, Verdict::Ok);
+        assert_eq!(open_files(Some(1_048_576)).verdict, Verdict::Ok);
+        assert_eq!(open_files(Some(256)).verdict, Verdict::Warning);
+    }
+
+    #[test]
+    fn limits_that_are_not_enforced_are_a_warning_that_says_why() {
+        let support = freehold_providers::process::limits();
+        let check = limits(&support);
+        assert_eq!(check.verdict == Verdict::Ok, support.enforced(), "{check:?}");
+        assert_eq!(check.seen, support.to_string());
     }
 
     #[tokio::test]

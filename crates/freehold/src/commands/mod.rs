@@ -3,21 +3,26 @@
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod hello;
 pub(crate) mod instance;
+pub(crate) mod key;
 pub(crate) mod leak;
+pub(crate) mod migrate;
+pub(crate) mod openapi;
 pub(crate) mod operation;
 pub(crate) mod owner;
 pub(crate) mod provider;
 pub(crate) mod reservation;
 
+mod chain;
 mod confirm;
 mod context;
 mod spec;
 mod watch;
 
-pub(crate) use context::Context;
+pub(crate) use context::{Context, OPERATOR_KEY_FILE};
 use freehold_api::v1::Resource;
 
 use crate::cli::{Cli, Command};
@@ -31,6 +36,8 @@ use crate::output::say;
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let context = Context::new(cli.globals);
     match cli.command {
+        Command::Serve(command) => command.run(&context).await,
+        Command::Demo(command) => command.run(&context).await,
         Command::Instance(command) => command.run(&context).await,
         Command::Operation(command) => command.run(&context).await,
         Command::Owner(command) => command.run(&context).await,
@@ -39,9 +46,14 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Leak(command) => command.run(&context).await,
         Command::Provider(command) => command.run(&context),
         Command::Config(command) => command.run(&context),
+        Command::Migrate(command) => command.run(&context),
+        Command::Key(command) => command.run(&context).await,
+        Command::Openapi => openapi::run(context.output),
         Command::Doctor(command) => command.run(&context).await,
         Command::Completions(command) => command.run(),
         Command::HelloInstance => hello::run().await,
+        // Started by a server, and of no use without a runtime of its own: `main` does it before there is one.
+        Command::Shim => Err(Failure::usage("`shim` is started by a server")),
     }
 }
 

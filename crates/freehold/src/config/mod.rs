@@ -8,7 +8,6 @@ mod duration;
 mod error;
 mod model;
 mod provider;
-#[cfg_attr(not(test), expect(dead_code, reason = "only a server has roles"))]
 mod roles;
 mod secret;
 mod show;
@@ -19,9 +18,10 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use duration::Period;
 pub(crate) use error::{ConfigError, Finding};
-pub(crate) use model::Config;
-pub(crate) use provider::ProviderKind;
-pub(crate) use secret::{Secret, plain, read_file};
+pub(crate) use model::{Config, Template, Tier};
+pub(crate) use provider::{FakeConfig, ProviderConfig, ProviderKind};
+pub(crate) use roles::Roles;
+pub(crate) use secret::{Secret, SecretSource, plain, read_file};
 pub(crate) use show::Shown;
 
 use self::tree::{Node, Origin};

@@ -11,8 +11,8 @@ use super::secret::GuardedUrl;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub(crate) enum ProviderConfig {
-    /// Programs on this machine.
-    Process(ProcessConfig),
+    /// Programs on this machine. There is nothing to set: a look at the machine is always conclusive.
+    Process,
     /// Nothing real, with scripted faults: for tests, rehearsals and benchmarks.
     Fake(FakeConfig),
     /// Containers of a Docker Engine.
@@ -57,7 +57,7 @@ impl ProviderKind {
     /// The keys that a provider of this kind has.
     const fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Process => &["kind", "settle_horizon"],
+            Self::Process => &["kind"],
             Self::Fake => &["kind", "latency", "settle_horizon"],
             Self::Docker => &["kind", "host", "request_timeout", "settle_horizon"],
             Self::Fly => &[
@@ -73,13 +73,6 @@ impl ProviderKind {
             ],
         }
     }
-}
-
-/// `kind = "process"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct ProcessConfig {
-    /// The longest time after which an unanswered call may still take effect.
-    pub(crate) settle_horizon: Period,
 }
 
 /// `kind = "fake"`.
@@ -127,7 +120,7 @@ impl ProviderConfig {
     /// Which adapter it is.
     pub(crate) const fn kind(&self) -> ProviderKind {
         match self {
-            Self::Process(_) => ProviderKind::Process,
+            Self::Process => ProviderKind::Process,
             Self::Fake(_) => ProviderKind::Fake,
             Self::Docker(_) => ProviderKind::Docker,
             Self::Fly(_) => ProviderKind::Fly,
@@ -137,8 +130,8 @@ impl ProviderConfig {
     /// The longest time after which an unanswered call may still take effect.
     pub(crate) const fn settle_horizon(&self) -> Period {
         match self {
-            Self::Process(ProcessConfig { settle_horizon })
-            | Self::Fake(FakeConfig { settle_horizon, .. })
+            Self::Process => Period::from_millis(0),
+            Self::Fake(FakeConfig { settle_horizon, .. })
             | Self::Docker(DockerConfig { settle_horizon, .. })
             | Self::Fly(FlyConfig { settle_horizon, .. }) => *settle_horizon,
         }
@@ -213,7 +206,7 @@ impl<'de> Deserialize<'de> for ProviderConfig {
         let timeout = keys.request_timeout.unwrap_or(Period::from_millis(REQUEST_TIMEOUT_MS));
         let horizon = |usual_ms| keys.settle_horizon.unwrap_or(Period::from_millis(usual_ms));
         Ok(match keys.kind {
-            ProviderKind::Process => Self::Process(ProcessConfig { settle_horizon: horizon(0) }),
+            ProviderKind::Process => Self::Process,
             ProviderKind::Fake => {
                 Self::Fake(FakeConfig { latency: keys.latency.unwrap_or_default(), settle_horizon: horizon(0) })
             }

@@ -88,7 +88,7 @@ fn an_unknown_key_is_named_with_its_place_and_the_nearest_known_one() {
         (
             "[providers.local]\nkind = \"process\"\nregions = []\n",
             "freehold.toml:3:1: providers.local.regions: there is no such setting",
-            "known here: kind, settle_horizon",
+            "known here: kind",
         ),
     ] {
         assert_eq!(refused(text), (says.to_owned(), hint.to_owned()));

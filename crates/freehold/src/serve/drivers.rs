@@ -1,0 +1,287 @@
+//! The loops that drive the engine: the only places that spawn, sleep and select on its behalf.
+//!
+//! - A hint runs an operation at once; without the hint its timer runs it. Both take the same path.
+//! - Leases are renewed by a loop of its own, so that a call in flight never costs its lease.
+//! - At shutdown nothing new begins, what runs gets a moment, and every lease is given back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use freehold_domain::ids::{InstanceId, OperationId};
+use freehold_engine::executor::{Executor, Worked};
+use freehold_engine::ports::{Claimed, Driver};
+use freehold_engine::reconcilers::{drift, due, expiry, stuck};
+use freehold_engine::world::World;
+use freehold_server::{Hub, Probe};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How many operations run at once on one node: enough to hide slow providers, few enough for their connections.
+const RUNNING_MAX: usize = 256;
+
+/// The longest time between two looks at the timers: other nodes set timers that this one is not told of.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// How many due operations one look takes.
+const DUE_AT_ONCE: usize = 256;
+
+/// How often complete instances are gone through for those to be looked at.
+const DRIFT_EVERY: Duration = Duration::from_secs(1);
+
+/// How many of them one pass looks at.
+const DRIFT_AT_ONCE: usize = 64;
+
+/// How often stuck destroys and old idempotency records are gone through.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(60);
+
+/// How long runs in flight may go on at shutdown before their leases are given back under them.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Passes the engine's hints on.
+pub(crate) struct Hints {
+    pub(crate) admitted: mpsc::UnboundedSender<Claimed>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) timers: Arc<Notify>,
+}
+
+impl Driver for Hints {
+    fn run(&self, claimed: Claimed) {
+        // At shutdown nobody listens any more: the lease lapses, or the next start takes it.
+        let _ = self.admitted.send(claimed);
+    }
+
+    fn changed(&self, instance: InstanceId, operation: OperationId) {
+        self.hub.changed(instance, operation);
+        self.timers.notify_one();
+    }
+}
+
+/// How long the loop that watches the timers may say nothing before this node counts as not running operations: a
+/// hundred times what a look takes on a bad day.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Shows that somebody watches the timers.
+#[derive(Clone, Debug)]
+pub(crate) struct Pulse {
+    began: Instant,
+    /// When the timers were last looked at, in milliseconds since `began`.
+    last_look: Arc<AtomicU64>,
+    executes: bool,
+}
+
+impl Pulse {
+    /// Of loops that are about to start.
+    pub(crate) fn new(duties: Duties) -> Self {
+        Self { began: Instant::now(), last_look: Arc::default(), executes: duties.executes }
+    }
+
+    fn beat(&self) {
+        self.last_look.store(self.millis(), Ordering::Relaxed);
+    }
+
+    fn millis(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether operations are run here, for a readiness check.
+    pub(crate) fn probe(&self) -> Probe {
+        let pulse = self.clone();
+        Arc::new(move || {
+            if !pulse.executes {
+                return Ok("this node runs no operations".to_owned());
+            }
+            let silence =
+                Duration::from_millis(pulse.millis() - pulse.last_look.load(Ordering::Relaxed).min(pulse.millis()));
+            if silence <= SILENCE_MAX {
+                Ok("runs operations".to_owned())
+            } else {
+                Err(format!("nobody looked at the timers for {} s", silence.as_secs()))
+            }
+        })
+    }
+}
+
+/// The loops, running.
+pub(crate) struct Drivers {
+    executor: Executor,
+    stop: CancellationToken,
+    loops: TaskTracker,
+    runs: TaskTracker,
+}
+
+/// Which loops this node has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Duties {
+    pub(crate) executes: bool,
+    pub(crate) reconciles: bool,
+    pub(crate) renew_every: Duration,
+}
+
+impl Drivers {
+    /// Starts the loops.
+    pub(crate) fn start(
+        world: &Arc<World>,
+        admitted: mpsc::UnboundedReceiver<Claimed>,
+        timers: Arc<Notify>,
+        duties: Duties,
+        pulse: Pulse,
+    ) -> Self {
+        let executor = Executor::new(world.clone());
+        let drivers =
+            Self { executor, stop: CancellationToken::new(), loops: TaskTracker::new(), runs: TaskTracker::new() };
+        if duties.executes {
+            let running = Running {
+                executor: drivers.executor.clone(),
+                world: world.clone(),
+                places: Arc::new(Semaphore::new(RUNNING_MAX)),
+                runs: drivers.runs.clone(),
+                stop: drivers.stop.clone(),
+                pulse,
+            };
+            drivers.loops.spawn(running.clone().take_hints(admitted));
+            drivers.loops.spawn(running.watch_timers(timers));
+            drivers.loops.spawn(renew(drivers.executor.clone(), duties.renew_every, drivers.stop.clone()));
+        }
+        if duties.reconciles {
+            drivers.loops.spawn(look_after_runtimes(world.clone(), drivers.stop.clone()));
+            drivers.loops.spawn(keep_house(world.clone(), drivers.stop.clone()));
+        }
+        drivers
+    }
+
+    /// Ends the loops, waits a moment for what runs, and gives every lease back.
+    pub(crate) async fn shut_down(self) {
+        self.stop.cancel();
+        self.loops.close();
+        self.runs.close();
+        if timeout(SHUTDOWN_GRACE, self.runs.wait()).await.is_err() {
+            tracing::info!(runs = self.runs.len(), "giving back what still runs");
+        }
+        self.executor.give_back().await;
+        self.loops.wait().await;
+    }
+}
+
+#[derive(Clone)]
+struct Running {
+    executor: Executor,
+    world: Arc<World>,
+    places: Arc<Semaphore>,
+    runs: TaskTracker,
+    stop: CancellationToken,
+    pulse: Pulse,
+}
+
+impl Running {
+    async fn take_hints(self, mut admitted: mpsc::UnboundedReceiver<Claimed>) {
+        while let Some(Some(claimed)) = self.stop.run_until_cancelled(admitted.recv()).await {
+            let operation = claimed.lease.operation;
+            let Ok(place) = self.places.clone().acquire_owned().await else { return };
+            let running = self.clone();
+            self.runs.spawn(async move {
+                let worked = running.executor.work(claimed).await;
+                running.go_on(operation, worked).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn watch_timers(self, timers: Arc<Notify>) {
+        if let Err(error) = due::returned(&self.world).await {
+            tracing::warn!(%error, "work of this node's earlier life waits for its leases to lapse");
+        }
+        while !self.stop.is_cancelled() {
+            let wait = self.run_due().await;
+            let woken = async { tokio::join!(sleep(wait.min(SOONEST)), timeout(wait, timers.notified())) };
+            if self.stop.run_until_cancelled(woken).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Runs what is due, and answers how long to wait until the next look.
+    async fn run_due(&self) -> Duration {
+        self.pulse.beat();
+        let due = match due::pass(&self.world, DUE_AT_ONCE).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(%error, "the timers could not be read");
+                return LOOK_AT_LEAST;
+            }
+        };
+        for &operation in &due.operations {
+            let Ok(place) = self.places.clone().acquire_owned().await else { return LOOK_AT_LEAST };
+            self.pulse.beat();
+            let running = self.clone();
+            self.runs.spawn(async move {
+                let worked = running.executor.work_once(operation).await;
+                running.go_on(operation, worked).await;
+                drop(place);
+            });
+        }
+        match due.next {
+            None => SOONEST,
+            Some(next) => next.since(self.world.clock.now()).clamp(SOONEST, LOOK_AT_LEAST),
+        }
+    }
+
+    /// Goes on with an operation that rests for a moment only: a timer of its own is finer than the loop's.
+    async fn go_on(&self, operation: OperationId, mut worked: Worked) {
+        while let Worked::Resting(until) = worked {
+            let rest = until.since(self.world.clock.now());
+            if rest > LOOK_AT_LEAST {
+                return;
+            }
+            let deadline = Instant::now() + rest;
+            if self.stop.run_until_cancelled(tokio::time::sleep_until(deadline)).await.is_none() {
+                return;
+            }
+            worked = self.executor.work_once(operation).await;
+        }
+    }
+}
+
+/// The shortest time between two looks at the timers: a busy node must not do nothing but look.
+const SOONEST: Duration = Duration::from_millis(20);
+
+async fn renew(executor: Executor, every: Duration, stop: CancellationToken) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        executor.renew().await;
+    }
+}
+
+async fn look_after_runtimes(world: Arc<World>, stop: CancellationToken) {
+    let mut ticks = interval(DRIFT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = drift::pass(&world, DRIFT_AT_ONCE).await {
+            tracing::warn!(%error, "runtimes could not be looked after");
+        }
+    }
+}
+
+async fn keep_house(world: Arc<World>, stop: CancellationToken) {
+    let mut told = stuck::Told::default();
+    let mut ticks = interval(HOUSEKEEPING_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = stuck::pass(&world, &mut told).await {
+            tracing::warn!(%error, "stuck destroys could not be listed");
+        }
+        loop {
+            match expiry::pass(&world).await {
+                Ok(true) if !stop.is_cancelled() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "old idempotency records could not be forgotten");
+                    break;
+                }
+            }
+        }
+    }
+}

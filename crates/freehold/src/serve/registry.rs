@@ -1,0 +1,95 @@
+//! The registry's database: where it is, and what keeps it from being opened, in an operator's words.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use freehold_domain::lease::LeaseTerm;
+use freehold_store::{MigrateError, OpenError, SqliteOptions, SqliteStore, migrate};
+
+use super::clock::SystemClock;
+use crate::config::Config;
+use crate::exit::Failure;
+
+/// Where the database is.
+///
+/// # Errors
+/// A registry that is none of this build's.
+pub(crate) fn path(config: &Config, data_dir: &Path) -> Result<PathBuf, Failure> {
+    match config.registry.url.expose().strip_prefix("sqlite:") {
+        Some(path) => Ok(data_dir.join(path)),
+        None => Err(Failure::usage(format!("registry.url: `{}` is not a SQLite database", config.registry.url))),
+    }
+}
+
+/// Opens the database for a server: brings its schema up to date, and makes it if it is missing.
+///
+/// # Errors
+/// A database that cannot be opened, is damaged, or is newer than this program.
+pub(crate) fn open(path: &Path, clock: Arc<SystemClock>, config: &Config) -> Result<SqliteStore, Failure> {
+    let term = LeaseTerm(config.timing.lease.get());
+    SqliteStore::open(SqliteOptions::file(path, clock, term)).map_err(|error| refused(path, error))
+}
+
+/// Opens an existing database for one command, beside a server or without one.
+///
+/// # Errors
+/// As [`open`], and a database that is missing or whose schema is older than this program's.
+pub(crate) fn open_beside(path: &Path, config: &Config) -> Result<SqliteStore, Failure> {
+    let status = migrate::status(path).map_err(|error| unmigratable(path, error))?;
+    if !status.pending.is_empty() {
+        let failure = match status.database {
+            0 => Failure::failed(format!("there is no registry at {} yet", path.display())),
+            older => {
+                Failure::failed(format!("the registry is at schema {older}, this program is at {}", status.program))
+            }
+        };
+        return Err(failure.hint("start the server with this program, or run `freehold migrate up`"));
+    }
+    let term = LeaseTerm(config.timing.lease.get());
+    let options = SqliteOptions::file(path, Arc::new(SystemClock::new()), term).inline();
+    SqliteStore::open(options).map_err(|error| refused(path, error))
+}
+
+fn refused(path: &Path, error: OpenError) -> Failure {
+    match error {
+        OpenError::Open { path: _, source } => unreadable(path, &source.to_string()),
+        OpenError::Migrate(error) => unmigratable(path, error),
+        OpenError::Thread(error) => Failure::failed(format!("a thread for the store could not be started: {error}"))
+            .hint("let this user have more processes (`ulimit -u`)"),
+    }
+}
+
+/// A schema that is not this program's, or cannot be made so.
+pub(crate) fn unmigratable(path: &Path, error: MigrateError) -> Failure {
+    match error {
+        MigrateError::Newer { database, program } => Failure::failed(format!(
+            "the database {} is newer than this program (schema {database}, this program knows {program})",
+            path.display()
+        ))
+        .hint("run the freehold that wrote it, or restore a backup from before its upgrade"),
+        MigrateError::Drift { version, name } => Failure::failed(format!(
+            "step {version} ({name}) of the schema of {} is not the one of this program",
+            path.display()
+        ))
+        .hint("run the build that wrote it, or restore a backup"),
+        MigrateError::Foreign => Failure::failed(format!("the database {} is not Freehold's", path.display()))
+            .hint("name another file with registry.url"),
+        MigrateError::Failed { version: _, source } => unreadable(path, &source.to_string()),
+    }
+}
+
+/// What SQLite says, and what to do about it. Its words are stable; they have been the same for twenty years.
+fn unreadable(path: &Path, said: &str) -> Failure {
+    let damaged = ["malformed", "not a database"].iter().any(|word| said.contains(word));
+    let what = if damaged { "is damaged, or is no database" } else { "cannot be opened" };
+    let failure = Failure::failed(format!("the database {} {what}: {said}", path.display()));
+    if damaged {
+        failure.hint("restore a backup; moving the file away begins an empty registry, which knows no instance")
+    } else if said.contains("full") {
+        failure.hint("make room on the disk")
+    } else if said.contains("locked") {
+        failure.hint("another program has it open; stop that first")
+    } else {
+        failure.hint("it and its folder must be writable for this user")
+    }
+}

@@ -1,0 +1,294 @@
+//! Which adapter is behind which port. The only file that names every adapter.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_domain::lease::{Holder, InvalidName, PriceVersion, ProviderName, TierName};
+use freehold_domain::plan::Capabilities;
+use freehold_domain::route::Endpoint;
+use freehold_engine::control_plane::ControlPlane;
+use freehold_engine::ident::Idents;
+use freehold_engine::local_billing::LocalBilling;
+use freehold_engine::ports::{Claimed, Gaps, Installation, KeyRole, NoGaps, Provider};
+use freehold_engine::spec::Vault;
+use freehold_engine::world::{Policy, Template, Tier, World};
+use freehold_providers::fake::{FakeCloud, FakeProvider};
+use freehold_providers::process::{ProcessOptions, ProcessProvider};
+use freehold_server::{AnswerRenderer, Hub, Keys, Metrics, Probe, ServerParts, Settings};
+use freehold_store::SqliteStore;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::clock::{SystemClock, SystemEntropy};
+use super::drivers::Hints;
+use super::folder::{DataFolder, unusable};
+use super::gaps::{CRASH_AT, CrashAt};
+use crate::config::{Config, FakeConfig, ProviderConfig, Roles, SecretSource};
+use crate::exit::Failure;
+
+/// How long a new program is watched before its instance is published while it still starts: long enough for most to be
+/// up, short enough for a caller that waits.
+const READY_GRACE: Duration = Duration::from_secs(5);
+
+/// How long idempotency records are kept after their operation is over: longer than any caller repeats itself.
+const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// The most of a lease that must be left for a call to leave: far more than the way from the check to the wire takes.
+const SEND_MARGIN_MAX: Duration = Duration::from_secs(2);
+
+/// A lease this many times as long as its margin leaves room for renewals, which come before half of it is over.
+const LEASE_PER_MARGIN: u32 = 5;
+
+/// Where fake instances say that they answer: the discard service, which nobody runs.
+const NOWHERE: &str = "http://127.0.0.1:9";
+
+/// The template word that stands for this very program.
+const THIS_PROGRAM: &str = "freehold";
+
+/// Everything that a node is made of, before anything runs.
+pub(super) struct Wired {
+    pub(super) world: Arc<World>,
+    pub(super) store: Arc<SqliteStore>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) metrics: Arc<Metrics>,
+    /// Operations that this node admitted and is to run.
+    pub(super) admitted: mpsc::UnboundedReceiver<Claimed>,
+    /// Wakes whoever watches the timers.
+    pub(super) timers: Arc<Notify>,
+}
+
+/// Who this node is, and what it shares with others.
+pub(super) struct Identity {
+    pub(super) installation: Installation,
+    pub(super) holder: Holder,
+}
+
+impl Wired {
+    /// Puts a node together.
+    ///
+    /// # Errors
+    /// A provider that cannot be opened, or a name that is none.
+    pub(super) fn new(
+        config: &Config,
+        roles: Roles,
+        folder: &DataFolder,
+        clock: Arc<SystemClock>,
+        store: Arc<SqliteStore>,
+        identity: Identity,
+    ) -> Result<Self, Failure> {
+        let Identity { installation: Installation { install, mac_key, secret_key }, holder } = identity;
+        let entropy = Arc::new(SystemEntropy::new());
+        let idents = Idents::new(install, &mac_key);
+        let (sender, admitted) = mpsc::unbounded_channel();
+        let (hub, metrics, timers) = (Hub::new(), Metrics::new(), Arc::new(Notify::new()));
+        let world = World {
+            store: store.clone(),
+            records: store.clone(),
+            billing: Arc::new(local_billing(config)?),
+            providers: providers(config, folder.path(), &idents)?,
+            clock,
+            entropy: entropy.clone(),
+            driver: Arc::new(Hints { admitted: sender, hub: hub.clone(), timers: timers.clone() }),
+            gaps: gaps()?,
+            meter: metrics.clone(),
+            render: Arc::new(AnswerRenderer),
+            idents,
+            vault: Vault::new(&secret_key, entropy),
+            policy: policy(config)?,
+            holder,
+            executes: roles.executor,
+        };
+        Ok(Self { world: Arc::new(world), store, hub, metrics, admitted, timers })
+    }
+}
+
+/// What the HTTP side is made of.
+///
+/// # Errors
+/// A key that the configuration names and that is not there.
+pub(super) fn server_parts(
+    config: &Config,
+    roles: Roles,
+    folder: &DataFolder,
+    wired: &Wired,
+    executor: Probe,
+    shutdown: CancellationToken,
+) -> Result<ServerParts, Failure> {
+    let mut keys = Keys::new(wired.store.clone());
+    if let Some(key) = read(&config.auth.platform_key())? {
+        keys = keys.with("platform", KeyRole::Platform, key.expose());
+    }
+    let operator = match read(&config.auth.operator_key())? {
+        Some(key) => key,
+        None => folder.operator_key()?,
+    };
+    keys = keys.with("operator", KeyRole::Operator, operator.expose());
+    let settings = Settings {
+        default_wait: config.provision.default_wait.get(),
+        requests_per_second_per_caller: config.limits.requests_per_second_per_caller,
+        proxy_public: config.proxy.public,
+        api: roles.http,
+        proxy: roles.proxy,
+    };
+    Ok(ServerParts {
+        control_plane: Arc::new(ControlPlane::new(wired.world.clone())),
+        hub: wired.hub.clone(),
+        keys,
+        metrics: wired.metrics.clone(),
+        executor,
+        settings,
+        shutdown,
+    })
+}
+
+fn read(source: &SecretSource<'_>) -> Result<Option<crate::config::Secret>, Failure> {
+    let env = |name: &str| std::env::var(name).ok();
+    source.read(&env).map_err(|error| {
+        Failure::usage(format!("{}: {error}", source.path)).hint("a secret that the configuration names must be there")
+    })
+}
+
+fn providers(
+    config: &Config,
+    data_dir: &Path,
+    idents: &Idents,
+) -> Result<BTreeMap<ProviderName, Arc<dyn Provider>>, Failure> {
+    let mut providers: BTreeMap<ProviderName, Arc<dyn Provider>> = BTreeMap::new();
+    for (name, settings) in &config.providers {
+        let provider: Arc<dyn Provider> = match settings {
+            ProviderConfig::Process => {
+                let options = ProcessOptions::new(data_dir.to_owned());
+                let provider =
+                    ProcessProvider::open(options, idents.clone()).map_err(|error| unusable(data_dir, &error))?;
+                tracing::info!(provider = name, "{}", provider.limits());
+                Arc::new(provider)
+            }
+            ProviderConfig::Fake(settings) => Arc::new(fake(settings, idents.clone())),
+            ProviderConfig::Docker(_) | ProviderConfig::Fly(_) => {
+                let kind = settings.kind().as_str();
+                return Err(Failure::usage(format!("providers.{name}: this build has no adapter of kind \"{kind}\"")));
+            }
+        };
+        providers.insert(parsed("providers", name)?, provider);
+    }
+    Ok(providers)
+}
+
+/// A provider without anything behind it: it keeps every promise, in memory, and forgets it all at the end.
+fn fake(settings: &FakeConfig, idents: Idents) -> FakeProvider {
+    let FakeConfig { latency, settle_horizon } = settings;
+    let cloud = FakeCloud::default();
+    cloud.forget_calls();
+    cloud.answer_at(Endpoint(NOWHERE.to_owned()));
+    let promises = Capabilities { settle_horizon: settle_horizon.get(), ..FakeProvider::BEST };
+    let provider = FakeProvider::new(cloud, idents, promises);
+    if latency.is_zero() {
+        return provider;
+    }
+    let latency = latency.get();
+    provider.with_pause(Arc::new(move || Box::pin(tokio::time::sleep(latency))))
+}
+
+fn local_billing(config: &Config) -> Result<LocalBilling, Failure> {
+    let price_versions = config.price_versions.iter().map(|(name, version)| {
+        Ok::<(PriceVersion, TierName), Failure>((
+            parsed("price_versions", name)?,
+            parsed("price_versions.tier", &version.tier)?,
+        ))
+    });
+    let ranks = config.tiers.iter().map(|(name, tier)| Ok::<_, Failure>((parsed("tiers", name)?, tier.rank)));
+    Ok(LocalBilling {
+        price_version: parsed("billing.price_version", &config.billing.price_version)?,
+        price_versions: price_versions.collect::<Result<_, _>>()?,
+        ranks: ranks.collect::<Result<_, _>>()?,
+    })
+}
+
+fn policy(config: &Config) -> Result<Policy, Failure> {
+    let timing = &config.timing;
+    let lease = timing.lease.get();
+    let tiers = config.tiers.iter().map(|(name, tier)| {
+        let crate::config::Tier { rank, memory_mb, cpus, volume_gb } = *tier;
+        #[expect(clippy::cast_possible_truncation, reason = "a float's cast stops at the ends of the integer")]
+        #[expect(clippy::cast_sign_loss, reason = "the configuration takes no negative number of processors")]
+        let cpu_millis = (cpus * 1000.0).round() as u32;
+        Ok::<(TierName, Tier), Failure>((parsed("tiers", name)?, Tier { rank, memory_mb, cpu_millis, volume_gb }))
+    });
+    let program = std::env::current_exe()?.to_string_lossy().into_owned();
+    let templates = config.templates.iter().map(|(name, template)| {
+        let crate::config::Template { command, image } = template.clone();
+        (name.clone(), Template { image, command: resolved(command, &program), env: BTreeMap::new() })
+    });
+    Ok(Policy {
+        instances_per_context: config.limits.instances_per_context,
+        default_provider: parsed("provision.default_provider", &config.provision.default_provider)?,
+        max_attempts: config.provision.max_attempts,
+        deadline: config.provision.deadline.get(),
+        lease,
+        send_margin: (lease / LEASE_PER_MARGIN).min(SEND_MARGIN_MAX),
+        retry_min: timing.retry_min.get(),
+        retry_max: timing.retry_max.get(),
+        ready_grace: READY_GRACE,
+        running_check: timing.running_check.get(),
+        stopped_check: timing.stopped_check.get(),
+        starting_timeout: timing.starting_timeout.get(),
+        destroy_stuck_after: timing.destroy_stuck_after.get(),
+        idempotency_kept: IDEMPOTENCY_KEPT,
+        tiers: tiers.collect::<Result<_, _>>()?,
+        templates: templates.collect(),
+    })
+}
+
+/// A template that runs `freehold` runs this program, wherever it is.
+fn resolved(mut command: Vec<String>, program: &str) -> Vec<String> {
+    if let Some(first) = command.first_mut().filter(|first| *first == THIS_PROGRAM) {
+        program.clone_into(first);
+    }
+    command
+}
+
+fn gaps() -> Result<Arc<dyn Gaps>, Failure> {
+    match std::env::var(CRASH_AT) {
+        Ok(place) if !place.is_empty() => {
+            let place: CrashAt = place.parse().map_err(|error| Failure::usage(format!("{CRASH_AT}: {error}")))?;
+            tracing::warn!(?place, "this server will crash on purpose");
+            Ok(Arc::new(place))
+        }
+        Ok(_) | Err(_) => Ok(Arc::new(NoGaps)),
+    }
+}
+
+/// A name of the configuration as the domain has it. The configuration was checked, so this is a defect elsewhere.
+fn parsed<T: std::str::FromStr<Err = InvalidName>>(setting: &str, name: &str) -> Result<T, Failure> {
+    name.parse().map_err(|error| Failure::usage(format!("{setting}: {name:?}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn the_usual_configuration_makes_a_policy_and_a_bill() {
+        let config = Config::load(&Sources::default()).unwrap();
+        let policy = policy(&config).unwrap();
+        let command = &policy.templates["hello"].command;
+        assert_eq!(command[1..], ["hello-instance"]);
+        assert!(Path::new(&command[0]).is_absolute(), "{command:?}");
+        let small = policy.tiers[&"small".parse::<TierName>().unwrap()];
+        assert_eq!(small, Tier { rank: 1, memory_mb: 256, cpu_millis: 1000, volume_gb: 1 });
+        assert!(policy.send_margin + config.timing.renew.get() < policy.lease, "a renewed lease may send");
+        let billing = local_billing(&config).unwrap();
+        assert!(billing.price_versions.contains_key(&billing.price_version));
+    }
+
+    #[test]
+    fn only_the_first_word_of_a_command_stands_for_this_program() {
+        let command = |words: &[&str]| resolved(words.iter().map(|&word| word.to_owned()).collect(), "/bin/x");
+        assert_eq!(command(&["freehold", "freehold"]), ["/bin/x", "freehold"]);
+        assert_eq!(command(&["./freehold"]), ["./freehold"]);
+        assert!(command(&[]).is_empty());
+    }
+}
