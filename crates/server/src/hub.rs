@@ -124,8 +124,9 @@ impl Drop for Listening {
     fn drop(&mut self) {
         if let Some((hub, operation)) = &self.of {
             let mut table = hub.table();
-            // The last one takes the entry along: its own receiver still counts here.
-            if table.get(operation).is_some_and(|waiters| waiters.receiver_count() <= 1) {
+            // The ear goes while the table is held, or two that leave at once would each leave the entry to the other.
+            self.changes = hub.anything.subscribe();
+            if table.get(operation).is_some_and(|waiters| waiters.receiver_count() == 0) {
                 table.remove(operation);
             }
         }
