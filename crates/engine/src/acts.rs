@@ -5,6 +5,7 @@ use freehold_domain::records::{InstanceRow, RecordsView, Subscription, Subscript
 use freehold_domain::reservation::{Power, Reservation};
 use freehold_domain::resource::{Custody, Outcome, Rejection, RejectionClass, Resource, ResourceKind};
 use freehold_domain::run::{Effect, Finding, Run};
+use freehold_domain::time::Timestamp;
 
 use crate::ports::{Blueprint, Ident, Made, Order, Provider, RecordsError};
 use crate::spec::Spec;
@@ -22,6 +23,8 @@ pub(crate) struct Acts<'a> {
     pub(crate) run: &'a Run,
     /// What the records say; kept up to date by what is written.
     pub(crate) records: &'a mut RecordsView,
+    /// When the action began, by the store's clock.
+    pub(crate) now: Timestamp,
 }
 
 impl Acts<'_> {
@@ -102,7 +105,7 @@ impl Acts<'_> {
     }
 
     async fn look(&self, provider: &dyn Provider, ident: &Ident) -> Finding {
-        let asked_at = self.world.clock.now();
+        let asked_at = self.now;
         let seen = provider.observe(ident).await;
         let outcome = if seen.is_ok() { "answered" } else { "unanswered" };
         self.world.meter.provider_request(self.run.reservation.provider.as_str(), "observe", outcome);
@@ -137,7 +140,7 @@ impl Acts<'_> {
             context: context.clone(),
             provider: provider.clone(),
             tier: tier.clone(),
-            created_at: self.world.clock.now(),
+            created_at: self.now,
             destroyed_at: None,
         };
         let written = self.world.records.insert(row).await;
@@ -161,7 +164,7 @@ impl Acts<'_> {
             status: SubscriptionStatus::Active,
             plan: terms.plan,
             price_version: terms.price_version,
-            started_at: self.world.clock.now(),
+            started_at: self.now,
             ended_at: None,
         };
         let written = self.world.records.subscription_put(subscription).await;
@@ -176,13 +179,13 @@ impl Acts<'_> {
             Outcome::Rejected(rejection) => return Finding::Rejected(rejection),
             Outcome::Unknown(why) => return Finding::Unknown(why),
         }
-        let written = self.world.records.subscription_end(instance, self.world.clock.now()).await;
+        let written = self.world.records.subscription_end(instance, self.now).await;
         self.recorded(written)
     }
 
     async fn mark_destroyed(&mut self) -> Finding {
         let instance = self.run.reservation.instance;
-        let written = self.world.records.mark_destroyed(instance, self.world.clock.now()).await;
+        let written = self.world.records.mark_destroyed(instance, self.now).await;
         self.recorded(written)
     }
 

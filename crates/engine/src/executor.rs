@@ -6,13 +6,14 @@
 //! - A commit that is refused ends the run at once: somebody else has the instance.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use freehold_domain::ids::OperationId;
 use freehold_domain::lease::Lease;
 use freehold_domain::operation::{Failure, FailureCode, OperationKind, OperationStatus, Step, StepStatus};
 use freehold_domain::plan::{self, Action, Next, Situation};
 use freehold_domain::records::RecordsView;
-use freehold_domain::reservation::Status;
+use freehold_domain::reservation::{Reservation, Status};
 use freehold_domain::run::{self, Effect, Finding, Note, Run, Settle, Settlement, Then, Unclaimable};
 use freehold_domain::time::Timestamp;
 
@@ -50,6 +51,28 @@ struct Going {
     records: RecordsView,
     in_the_way: Option<RecordsView>,
     wants_storage: bool,
+    clock: StoreTime,
+}
+
+/// The store's time, as this node can know it: what it was when the lease was given, and what has passed here since. The
+/// wall clocks of nodes disagree; the times of one instance must not.
+#[derive(Clone, Copy)]
+struct StoreTime {
+    given_at: Timestamp,
+    asked_at: Duration,
+}
+
+impl StoreTime {
+    fn of(claimed: &Claimed, term: Duration) -> Self {
+        let micros = i64::try_from(term.as_micros()).unwrap_or(i64::MAX);
+        let given_at = Timestamp::from_micros(claimed.lease.expires_at.as_micros().saturating_sub(micros));
+        Self { given_at, asked_at: claimed.asked_at }
+    }
+
+    fn now(&self, world: &World, run: &Run) -> Timestamp {
+        let passed = world.clock.monotonic().saturating_sub(self.asked_at);
+        self.given_at.plus(passed).max(run.reservation.updated_at)
+    }
 }
 
 impl Going {
@@ -137,13 +160,14 @@ impl Executor {
     }
 
     async fn run(&self, claimed: Claimed) -> Result<Worked, StoreError> {
+        let clock = StoreTime::of(&claimed, self.world.policy.lease);
         let Claimed { run, lease, .. } = claimed;
-        let mut going = match self.look_up(run, lease).await {
+        let mut going = match self.look_up(&run, &lease, clock).await {
             Ok(going) => going,
-            Err((lease, error)) => return self.rest_blind(&lease, &error).await,
+            Err(error) => return self.rest_blind(&lease, clock.now(&self.world, &run), &error).await,
         };
         loop {
-            let now = self.world.clock.now();
+            let now = going.clock.now(&self.world, &going.run);
             let foreseen = going.foreseen(now);
             let next = plan::next(&Situation {
                 run: &foreseen,
@@ -199,47 +223,40 @@ impl Executor {
     }
 
     /// Reads what the records say: the first step of every run.
-    async fn look_up(&self, run: Run, lease: Lease) -> Result<Going, (Lease, RecordsError)> {
+    async fn look_up(&self, run: &Run, lease: &Lease, clock: StoreTime) -> Result<Going, RecordsError> {
         let reservation = &run.reservation;
-        let records = match self.world.records.describe(reservation.instance).await {
-            Ok(records) => records,
-            Err(error) => return Err((lease, error)),
-        };
-        let mut finding = None;
-        let mut in_the_way = None;
-        if reservation.status == Status::InProgress && !run.operation.has_done(Step::CheckActive) {
-            let others = match self.world.records.active_in(&reservation.context).await {
-                Ok(others) => others,
-                Err(error) => return Err((lease, error)),
-            };
-            let limit = self.world.policy.instances_per_context as usize;
-            let mut others = others
-                .into_iter()
-                .filter(|other| other.row.as_ref().is_some_and(|row| row.instance != reservation.instance));
-            // An instance that destroy was accepted for still has its row, and is in nobody's way.
-            let mut standing = Vec::new();
-            for other in others.by_ref() {
-                let Some(row) = &other.row else { continue };
-                let destroying = match self.world.store.instance_describe(row.instance).await {
-                    Ok(Some(registered)) => !registered.reservation.is_active(),
-                    Ok(None) | Err(_) => false,
-                };
-                if !destroying {
-                    standing.push(other);
-                }
+        let records = self.world.records.describe(reservation.instance).await?;
+        let unchecked = reservation.status == Status::InProgress && !run.operation.has_done(Step::CheckActive);
+        let in_the_way = if unchecked { self.in_the_way(reservation).await? } else { None };
+        Ok(Going {
+            run: run.clone(),
+            lease: lease.clone(),
+            finding: unchecked.then_some((Step::CheckActive, Finding::Done(Effect::Nothing))),
+            records,
+            in_the_way,
+            wants_storage: wants_storage(run),
+            clock,
+        })
+    }
+
+    /// Another instance that takes the last place in the context, where the records know one. One whose destroy was
+    /// accepted still has its row, and is in nobody's way.
+    async fn in_the_way(&self, reservation: &Reservation) -> Result<Option<RecordsView>, RecordsError> {
+        let limit = self.world.policy.instances_per_context as usize;
+        let mut standing = Vec::new();
+        for other in self.world.records.active_in(&reservation.context).await? {
+            let Some(row) = other.row.as_ref().filter(|row| row.instance != reservation.instance) else { continue };
+            let registered = self.world.store.instance_describe(row.instance).await;
+            let registered = registered.map_err(|error| RecordsError::Unavailable(error.to_string()))?;
+            if registered.is_none_or(|registered| registered.reservation.is_active()) {
+                standing.push(other);
             }
-            if standing.len() >= limit {
-                in_the_way = standing.into_iter().next();
-            }
-            finding = Some((Step::CheckActive, Finding::Done(Effect::Nothing)));
         }
-        let wants_storage = wants_storage(&run);
-        Ok(Going { run, lease, finding, records, in_the_way, wants_storage })
+        Ok(if standing.len() >= limit { standing.into_iter().next() } else { None })
     }
 
     /// Puts an operation down whose records cannot be read.
-    async fn rest_blind(&self, lease: &Lease, error: &RecordsError) -> Result<Worked, StoreError> {
-        let now = self.world.clock.now();
+    async fn rest_blind(&self, lease: &Lease, now: Timestamp, error: &RecordsError) -> Result<Worked, StoreError> {
         let until = now.plus(self.world.policy.retry_min);
         let finding = Some((Step::CheckActive, Finding::NotSent(error.to_string())));
         self.world.store.note(lease, Note { at: now, finding, then: Then::Rest(until) }).await?;
@@ -260,7 +277,7 @@ impl Executor {
         let began = world.clock.monotonic();
         let in_time = self.held.may_send(&going.lease, began, world.policy.send_margin);
         let finding = if in_time || action.only_reads() {
-            let mut acts = Acts { world, run: &going.run, records: &mut going.records };
+            let mut acts = Acts { world, run: &going.run, records: &mut going.records, now };
             acts.act(action).await
         } else {
             Finding::NotSent("too little of the lease was left for a call to leave".to_owned())

@@ -4,7 +4,7 @@
 //! clock started later, so the store's lease always outlives ours. An executor that was frozen wakes up to a lease that
 //! is over by its own clock, and does not send.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ struct Hold {
 
 /// The leases of this node. At most one executor runs an operation at a time.
 #[derive(Clone, Default)]
-pub(crate) struct Held(Arc<Mutex<HashMap<OperationId, Hold>>>);
+pub(crate) struct Held(Arc<Mutex<BTreeMap<OperationId, Hold>>>);
 
 /// One operation that this node runs. Dropping it lets go of the operation, however its executor ended.
 pub(crate) struct Hand {
@@ -39,7 +39,7 @@ impl Drop for Hand {
 }
 
 impl Held {
-    fn with<T>(&self, f: impl FnOnce(&mut HashMap<OperationId, Hold>) -> T) -> T {
+    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<OperationId, Hold>) -> T) -> T {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

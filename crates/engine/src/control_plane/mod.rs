@@ -45,14 +45,12 @@ impl ControlPlane {
 
     fn asked(&self, caller: &Caller, operation: OperationId) -> Asked {
         let world = &self.world;
-        let at = world.clock.now();
         Asked {
             operation,
             actor: caller.actor,
             request_id: caller.request_id.clone(),
-            deadline: at.plus(world.policy.deadline),
+            deadline_in: world.policy.deadline,
             holder: world.executes.then(|| world.holder.clone()),
-            at,
         }
     }
 

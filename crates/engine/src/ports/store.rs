@@ -5,8 +5,9 @@
 //! fence is in the statement that writes. What a method answered is durable. A commit whose answer is lost is
 //! [`StoreError::Unknown`], and nothing else is.
 //!
-//! Leases expire by the store's own clock. Times inside a [`Note`] or [`Settle`] come from the caller, so that what it
-//! answered and what is stored agree.
+//! Leases expire and deadlines pass by the store's own clock, whatever the clocks of the nodes show. Times inside a
+//! [`Note`] or [`Settle`] come from the caller, so that what it answered and what is stored agree; it derives them from
+//! the store's time when it got its lease.
 
 use std::time::Duration;
 
@@ -72,23 +73,21 @@ pub struct Asked {
     pub actor: Actor,
     /// In which request.
     pub request_id: String,
-    /// When going forward is given up.
-    pub deadline: Timestamp,
+    /// How long going forward may take, from the commit that accepts it.
+    pub deadline_in: Duration,
     /// Who runs it from the start, if this node does; else the next executor that looks.
     pub holder: Option<Holder>,
-    /// When.
-    pub at: Timestamp,
 }
 
 impl Asked {
-    /// The commission for the domain: the store says until when the first lease lasts.
+    /// The commission for the domain: the store says what time it is, and until when the first lease lasts.
     #[must_use]
-    pub fn commission(&self, lease_until: Timestamp) -> Commission {
+    pub fn commission(&self, now: Timestamp, lease_until: Timestamp) -> Commission {
         Commission {
             operation: self.operation,
             actor: self.actor,
             request_id: self.request_id.clone(),
-            deadline: self.deadline,
+            deadline: now.plus(self.deadline_in),
             hold: self.holder.clone().map(|holder| freehold_domain::run::Hold { holder, until: lease_until }),
         }
     }

@@ -27,7 +27,8 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
     let Some(registered) = world.store.instance_describe(instance).await? else { return Ok(()) };
     let reservation = registered.reservation;
     let since = registered.operation.finished_at.unwrap_or(reservation.updated_at);
-    let now = world.clock.now();
+    // A clock that is behind the others does not turn back what is on record.
+    let now = world.clock.now().max(reservation.updated_at);
     let seen = match world.provider(&reservation.provider) {
         Some(provider) => {
             let ident = world.idents.of(instance, &reservation.context);
@@ -46,7 +47,7 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
     let wanted = reservation.power == Power::On && reservation.is_active() && registered.operation.status.is_over();
     let check_at = world.policy.check_at(now, Some(&state), since, instance.as_bytes()[15]);
     if wanted && (down || too_slow) && now >= patience_over(world, &reservation, since) {
-        return recover(world, &reservation, now).await;
+        return recover(world, &reservation).await;
     }
     match world.store.watched(instance, reservation.epoch, state, now, check_at, world.policy.running_check).await {
         // It changed hands while it was looked at: whoever has it now knows better.
@@ -63,15 +64,14 @@ fn patience_over(world: &World, reservation: &Reservation, since: Timestamp) -> 
     since.plus(if reservation.recoveries == 0 { std::time::Duration::ZERO } else { wait })
 }
 
-async fn recover(world: &World, reservation: &Reservation, now: Timestamp) -> Result<(), StoreError> {
+async fn recover(world: &World, reservation: &Reservation) -> Result<(), StoreError> {
     let asked_at = world.clock.monotonic();
     let asked = Asked {
         operation: world.mint_operation(),
         actor: Actor::System,
         request_id: "drift".to_owned(),
-        deadline: now.plus(world.policy.deadline),
+        deadline_in: world.policy.deadline,
         holder: world.executes.then(|| world.holder.clone()),
-        at: now,
     };
     match world.store.work_begin(reservation.instance, Work::Recover, asked).await {
         Ok(WorkAccepted::Accepted { run, .. }) => {

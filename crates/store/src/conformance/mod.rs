@@ -200,9 +200,8 @@ impl Bench {
             operation: self.operation(),
             actor: Actor::Platform,
             request_id: "req-1".to_owned(),
-            deadline: self.now().plus(Duration::from_secs(120)),
+            deadline_in: Duration::from_secs(120),
             holder: Some(node("a")),
-            at: self.now(),
         }
     }
 
@@ -376,6 +375,7 @@ macro_rules! store_conformance {
                     what_is_not_there_is_said;
                 keys: the_first_installation_is_kept, keys_are_made_listed_and_revoked, old_idempotency_records_are_forgotten;
                 records: rows_are_written_once, a_subscription_starts_and_ends_once, nothing_is_billed_without_a_row,
+                    nothing_is_written_for_what_is_not_being_made,
                     active_rows_are_oldest_first;
             }
         }

@@ -83,3 +83,15 @@ pub async fn active_rows_are_oldest_first(bench: Arc<Bench>) {
     assert_eq!(active, [Some(rows[0].clone()), Some(rows[2].clone())]);
     assert_eq!(bench.records.active_in(&user("nobody")).await, Ok(vec![]));
 }
+
+/// An executor that lost its right writes late: nothing of it stands.
+pub async fn nothing_is_written_for_what_is_not_being_made(bench: Arc<Bench>) {
+    let run = bench.taken(&user("alice")).await;
+    let instance = run.reservation.instance;
+    bench.store.destroy_intent_set(instance, None, bench.asked()).await.expect("accepted");
+    let row = InstanceRow { instance, ..row(&bench, &user("alice")) };
+    assert!(matches!(bench.records.insert(row).await, Err(RecordsError::Refused(_))));
+    let subscription = bench.subscription(&run.reservation);
+    assert!(matches!(bench.records.subscription_put(subscription).await, Err(RecordsError::Refused(_))));
+    assert_eq!(bench.records.describe(instance).await, Ok(RecordsView::default()));
+}

@@ -20,7 +20,7 @@ pub(super) fn destroy(
     asked: &Asked,
 ) -> Result<DestroyAccepted, StoreError> {
     let loaded = tx.run_of(instance)?;
-    match run::destroyed(&loaded.run, reason, &asked.commission(tx.lease_until()), asked.at) {
+    match run::destroyed(&loaded.run, reason, &asked.commission(tx.now(), tx.lease_until()), tx.now()) {
         Destroy::Finished => Ok(DestroyAccepted::Finished),
         Destroy::Underway(operation) => Ok(DestroyAccepted::Underway(operation)),
         Destroy::Accepted(change) => {
@@ -34,7 +34,7 @@ pub(super) fn destroy(
 /// Accepts work on a complete instance.
 pub(super) fn work(tx: Tx<'_>, instance: InstanceId, work: Work, asked: &Asked) -> Result<WorkAccepted, StoreError> {
     let loaded = tx.run_of(instance)?;
-    match run::begun(&loaded.run, work, &asked.commission(tx.lease_until()), asked.at) {
+    match run::begun(&loaded.run, work, &asked.commission(tx.now(), tx.lease_until()), tx.now()) {
         Err(refused) => Ok(WorkAccepted::Refused(refused)),
         Ok(Begin::NothingToDo) => Ok(WorkAccepted::NothingToDo),
         Ok(Begin::Underway(operation)) => Ok(WorkAccepted::Underway(operation)),
@@ -78,7 +78,7 @@ pub(super) fn release_override(
     if from != expected {
         return Ok(Err(IllegalTransition { from, change: "be released as what it was when it was looked at" }));
     }
-    match run::overridden(&loaded.run, said, &asked.commission(tx.lease_until()), asked.at) {
+    match run::overridden(&loaded.run, said, &asked.commission(tx.now(), tx.lease_until()), tx.now()) {
         Err(illegal) => Ok(Err(illegal)),
         Ok(change) => {
             tx.write(&loaded, &change, None)?;

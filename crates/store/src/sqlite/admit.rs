@@ -73,7 +73,7 @@ pub(super) fn admit(tx: Tx<'_>, admission: Admission) -> Result<Result<Admitted,
     }
     // An admission begins a run, and touches none of what a change of a run may replace.
     let Change { run, replaced: _, route: _, leak: _, events } =
-        run::admitted(bid, &asked.commission(tx.lease_until()), asked.at);
+        run::admitted(bid, &asked.commission(tx.now(), tx.lease_until()), tx.now());
     let context_id = match context_id {
         Some(id) => {
             audit::append(*tx, id, &run.reservation.context, &events)?;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Result};
 
 /// Prepared statements that a connection keeps: more than there are.
@@ -29,6 +30,8 @@ fn tuned(conn: Connection, cache_kib: i64) -> Result<Connection> {
     conn.busy_timeout(BUSY_WAIT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     conn.pragma_update(None, "cache_size", -cache_kib)?;
+    // A plan may not depend on what is bound: otherwise most statements are compiled anew at every use.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // Savepoints' journals stay in memory.
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(conn)

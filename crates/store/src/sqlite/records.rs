@@ -59,9 +59,25 @@ pub(super) fn active_in(db: Db<'_>, context: &Context) -> Result<Vec<RecordsView
     instances.into_iter().map(|instance| describe(db, instance)).collect()
 }
 
+/// Whether an instance's registry says that it is still being made. An executor that lost its right may write late; what
+/// it writes for an instance that is to be removed, or is gone, would stand in its context's way for ever. An instance
+/// that the registry does not know comes from elsewhere, and is not its to judge.
+fn is_wanted(tx: Tx<'_>, instance: InstanceId) -> Result<bool, StoreError> {
+    let unwanted =
+        "SELECT 1 FROM reservations WHERE instance_id = ?1 AND (status <> 'in_progress' OR destroy_at IS NOT NULL)";
+    Ok(tx.first(unwanted, params![instance.as_bytes()], |row| row.get::<i64>())?.is_none())
+}
+
 /// Writes the row, unless it is there.
 pub(super) fn insert(tx: Tx<'_>, row: &InstanceRow) -> Result<RecordsView, StoreError> {
     let InstanceRow { instance, context, provider, tier, created_at, destroyed_at } = row;
+    let known = describe(*tx, *instance)?;
+    if known.row.is_some() {
+        return Ok(known);
+    }
+    if !is_wanted(tx, *instance)? {
+        return Err(StoreError::Missing("instance in the making"));
+    }
     tx.run(
         "INSERT INTO records_instances (instance_id, owner, assigned_user, provider, tier, created_at, destroyed_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (instance_id) DO NOTHING",
@@ -81,7 +97,11 @@ pub(super) fn insert(tx: Tx<'_>, row: &InstanceRow) -> Result<RecordsView, Store
 /// Writes the subscription, unless the instance has one. Nothing is billed that has no row.
 pub(super) fn subscription_put(tx: Tx<'_>, subscription: &Subscription) -> Result<RecordsView, StoreError> {
     let Subscription { id, instance, status, plan, price_version, started_at, ended_at } = subscription;
-    if describe(*tx, *instance)?.row.is_none() {
+    let known = describe(*tx, *instance)?;
+    if known.subscription.is_some() {
+        return Ok(known);
+    }
+    if !known.row_is_active() || !is_wanted(tx, *instance)? {
         return Err(StoreError::Missing("canonical row to subscribe for"));
     }
     tx.run(

@@ -58,9 +58,8 @@ fn admission(number: u64, owner: &str) -> Admission {
             operation: freehold_domain::ids::OperationId::mint(at.as_millis(), id(number)),
             actor: Actor::Platform,
             request_id: "req".to_owned(),
-            deadline: at.plus(Duration::from_secs(120)),
+            deadline_in: Duration::from_secs(120),
             holder: None,
-            at,
         },
         limit: 1,
         idempotency: None,
@@ -212,7 +211,8 @@ fn the_index_asserts_one_unresolved_a_second_time() {
     let smuggle = |number: u64| {
         move |tx: Tx<'_>| {
             let Admission { bid, asked, .. } = admission(number, "alice");
-            let Run { reservation, .. } = run::admitted(bid, &asked.commission(tx.lease_until()), asked.at).run;
+            let Run { reservation, .. } =
+                run::admitted(bid, &asked.commission(tx.now(), tx.lease_until()), tx.now()).run;
             rows::reservation_insert(*tx, 1, &reservation)
         }
     };

@@ -1,0 +1,184 @@
+//! One simulated server: the real control plane and executor over ports that yield. Its death is the end of its tasks; its
+//! next life has the same name and another incarnation.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use freehold_domain::ids::{InstanceId, OperationId};
+use freehold_domain::lease::Holder;
+use freehold_domain::records::RecordsView;
+use freehold_engine::control_plane::ControlPlane;
+use freehold_engine::executor::Executor;
+use freehold_engine::ident::Idents;
+use freehold_engine::local_billing::LocalBilling;
+use freehold_engine::ports::{
+    Answer, Claimed, Driver, Installation, NoGaps, NoMeter, Provider, Records, Registered, Render, Store,
+};
+use freehold_engine::spec::Vault;
+use freehold_engine::world::{Policy, Template, Tier, World};
+
+use crate::chance::Chance;
+use crate::time::{SkewedClock, VirtualTime};
+use crate::yielding::Yielding;
+
+/// How long simulated leases last.
+pub const LEASE: Duration = Duration::from_secs(10);
+
+/// How long a simulated provision goes forward.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Takes the engine's hints to the scheduler.
+#[derive(Clone, Debug, Default)]
+pub struct Hints(Arc<Mutex<Vec<Claimed>>>);
+
+impl Hints {
+    /// What came since the last look.
+    #[must_use]
+    pub fn take(&self) -> Vec<Claimed> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Driver for Hints {
+    fn run(&self, claimed: Claimed) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(claimed);
+    }
+
+    fn changed(&self, _: InstanceId, _: OperationId) {}
+}
+
+/// Words answers so that a test can compare them.
+#[derive(Debug)]
+struct Plain;
+
+impl Render for Plain {
+    fn provision(&self, registered: &Registered, records: &RecordsView) -> Answer {
+        let Registered { reservation, operation, route } = registered;
+        let status = if operation.failure.is_some() { 502 } else { 201 };
+        let body = format!(
+            "{} {} {} row={} live={}",
+            reservation.instance,
+            reservation.status.name(),
+            operation.status.name(),
+            records.row.is_some(),
+            route.as_ref().is_some_and(freehold_domain::route::Route::is_live),
+        );
+        Answer { status, body: body.into_bytes() }
+    }
+}
+
+/// What every node of a world shares.
+#[derive(Clone)]
+pub struct Shared {
+    /// The registry.
+    pub store: Arc<dyn Store>,
+    /// The records.
+    pub records: Arc<dyn Records>,
+    /// What makes resources.
+    pub provider: Arc<dyn Provider>,
+    /// The true time.
+    pub time: VirtualTime,
+    /// Where all chance comes from.
+    pub chance: Chance,
+    /// Names and keys.
+    pub installation: Installation,
+}
+
+/// A server in one of its lives.
+pub struct Node {
+    /// Its name and life.
+    pub holder: Holder,
+    /// How far its clock is off, in microseconds.
+    pub skew_micros: i64,
+    /// What runs operations.
+    pub executor: Executor,
+    /// What requests ask.
+    pub control: Arc<ControlPlane>,
+    /// What the engine wants run.
+    pub hints: Hints,
+}
+
+impl Node {
+    /// Starts a life of a node.
+    ///
+    /// # Panics
+    /// Never: the names in it are valid.
+    #[must_use]
+    pub fn start(shared: &Shared, name: &str, skew_micros: i64) -> Self {
+        let holder = Holder { node: name.parse().expect("a valid name"), incarnation: shared.chance.draw() };
+        let hints = Hints::default();
+        let chance = Arc::new(shared.chance.clone());
+        let world = Arc::new(World {
+            store: Arc::new(Yielding(shared.store.clone())),
+            records: Arc::new(Yielding(shared.records.clone())),
+            billing: Arc::new(Yielding(Arc::new(billing()))),
+            providers: BTreeMap::from([(
+                "local".parse().expect("a valid name"),
+                Arc::new(Yielding(shared.provider.clone())) as Arc<dyn Provider>,
+            )]),
+            clock: Arc::new(SkewedClock::new(shared.time.clone(), skew_micros)),
+            entropy: chance.clone(),
+            driver: Arc::new(hints.clone()),
+            gaps: Arc::new(NoGaps),
+            meter: Arc::new(NoMeter),
+            render: Arc::new(Plain),
+            idents: Idents::new(shared.installation.install.clone(), &shared.installation.mac_key),
+            vault: Vault::new(&shared.installation.secret_key, chance),
+            policy: policy(),
+            holder: holder.clone(),
+            executes: true,
+        });
+        Self {
+            holder,
+            skew_micros,
+            executor: Executor::new(world.clone()),
+            control: Arc::new(ControlPlane::new(world)),
+            hints,
+        }
+    }
+
+    /// What it works with.
+    #[must_use]
+    pub fn world(&self) -> &Arc<World> {
+        self.control.world()
+    }
+}
+
+fn billing() -> LocalBilling {
+    LocalBilling {
+        price_version: "2026-01-01".parse().expect("a valid name"),
+        price_versions: BTreeMap::from([(
+            "2026-01-01".parse().expect("a valid name"),
+            "small".parse().expect("a valid name"),
+        )]),
+        ranks: BTreeMap::from([("small".parse().expect("a valid name"), 1)]),
+    }
+}
+
+fn policy() -> Policy {
+    Policy {
+        instances_per_context: 1,
+        default_provider: "local".parse().expect("a valid name"),
+        max_attempts: 5,
+        deadline: DEADLINE,
+        lease: LEASE,
+        send_margin: Duration::from_secs(1),
+        retry_min: Duration::from_secs(1),
+        retry_max: Duration::from_secs(60),
+        ready_grace: Duration::from_secs(2),
+        running_check: Duration::from_secs(300),
+        stopped_check: Duration::from_secs(1800),
+        starting_timeout: Duration::from_secs(300),
+        destroy_stuck_after: Duration::from_secs(900),
+        idempotency_kept: Duration::from_secs(86_400),
+        tiers: BTreeMap::from([(
+            "small".parse().expect("a valid name"),
+            Tier { rank: 1, memory_mb: 256, cpu_millis: 1_000, volume_gb: 1 },
+        )]),
+        templates: BTreeMap::from([(
+            "hello".to_owned(),
+            Template { image: None, command: vec!["hello".to_owned()], env: BTreeMap::new() },
+        )]),
+    }
+}
