@@ -42,14 +42,17 @@ pub struct Profile {
     pub provider: u32,
     /// Of a commit: that it is refused or its answer is lost.
     pub commit: u32,
+    /// Whether looks may find nothing and swear to it, whatever is there. No honest provider does this: the oracle has to
+    /// notice what comes of it.
+    pub lies: bool,
 }
 
 impl Profile {
     /// Nothing goes wrong.
-    pub const FAIR: Self = Self { events: 400, crash: 0, freeze: 0, provider: 0, commit: 0 };
+    pub const FAIR: Self = Self { events: 400, crash: 0, freeze: 0, provider: 0, commit: 0, lies: false };
 
     /// Everything does, often.
-    pub const STORM: Self = Self { events: 900, crash: 2, freeze: 1, provider: 25, commit: 4 };
+    pub const STORM: Self = Self { events: 900, crash: 2, freeze: 1, provider: 25, commit: 4, lies: false };
 }
 
 /// What a run came to.
@@ -202,7 +205,8 @@ impl Town {
     }
 
     fn impair(&mut self) {
-        let sight = *self.chance.pick(&[Sight::Unanswered, Sight::Inconclusive, Sight::Flapping, Sight::Stale]);
+        let honest = [Sight::Unanswered, Sight::Inconclusive, Sight::Flapping, Sight::Stale];
+        let sight = if self.profile.lies { Sight::Lying } else { *self.chance.pick(&honest) };
         let until = self.shared.time.now().plus(Duration::from_millis(self.chance.below(4_000) as u64));
         self.history.tell(format!("looks are {sight:?}"));
         self.cloud.impair(sight, until);

@@ -69,3 +69,12 @@ fn one_seed_has_one_history() {
 fn another_seed_has_another_history() {
     assert_ne!(run(1, &Profile::STORM).trace, run(2, &Profile::STORM).trace);
 }
+
+/// The twin of every test above: where a provider swears that nothing is there although it is, something is left behind
+/// behind a release, and the oracle must see it.
+#[test]
+fn a_provider_that_lies_is_noticed() {
+    let caught =
+        (0..60).map(|seed| run(seed, &Profile { lies: true, ..Profile::STORM })).filter(|r| !r.broken.is_empty());
+    assert!(caught.count() > 0, "no seed noticed");
+}
