@@ -6,6 +6,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use freehold_domain::lease::NodeId;
 use freehold_store::{DataDirLock, LockError};
@@ -14,6 +15,12 @@ use crate::api_key::{ApiKey, chance_name, is_undamaged};
 use crate::commands::OPERATOR_KEY_FILE;
 use crate::config::{Secret, plain, read_file};
 use crate::exit::Failure;
+
+/// How long to wait for a lock whose holder is dead: a process between two programs needs microseconds of it.
+const DEAD_HOLDER_WAIT: Duration = Duration::from_secs(5);
+
+/// How long to rest before the lock is tried again.
+const LOCK_POLL: Duration = Duration::from_millis(2);
 
 /// The file with the node's name.
 const NODE_ID_FILE: &str = "node_id";
@@ -109,17 +116,31 @@ impl DataFolder {
 
 /// Locks an existing data folder.
 ///
-/// # Errors
-/// A folder that another process has, or that cannot be written.
-pub(crate) fn lock(path: &Path) -> Result<DataDirLock, Failure> {
-    DataDirLock::acquire(path).map_err(|error| match error {
-        LockError::Held { dir, pid } => {
-            let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("the server with pid {pid}"));
-            Failure::failed(format!("the data folder {} is in use by {who}", dir.display()))
-                .hint("stop that one first, or give this one another folder with --data-dir")
+/// A server that was killed while it started a program may leave the lock with that program's process for a moment,
+/// until it runs the program. So a lock whose holder is dead is waited for, and one whose holder lives is not.
+fn lock(path: &Path) -> Result<DataDirLock, Failure> {
+    let deadline = Instant::now() + DEAD_HOLDER_WAIT;
+    loop {
+        match DataDirLock::acquire(path) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Held { pid: Some(pid), .. }) if Instant::now() < deadline && !is_alive(pid) => {
+                std::thread::sleep(LOCK_POLL);
+            }
+            Err(LockError::Held { dir, pid }) => {
+                let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("the server with pid {pid}"));
+                let failure = Failure::failed(format!("the data folder {} is in use by {who}", dir.display()));
+                return Err(failure.hint("stop that one first, or give this one another folder with --data-dir"));
+            }
+            Err(LockError::Io { path, source }) => return Err(unusable(&path, &source)),
         }
-        LockError::Io { path, source } => unusable(&path, &source),
-    })
+    }
+}
+
+/// Whether there is such a process that is not a zombie.
+fn is_alive(pid: u32) -> bool {
+    // The state stands behind the program's name, which is in brackets and may hold brackets itself.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
 /// A file or folder that cannot be used, and what to do about it.

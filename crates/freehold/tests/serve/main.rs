@@ -1,0 +1,10 @@
+//! The whole program, on real folders, sockets and processes: started, refused, killed, and started again.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod commands;
+mod demo;
+mod life;
+mod recovery;
+mod refusals;
+mod support;
