@@ -30,7 +30,9 @@ pub(crate) fn build(profile: &str) -> Result<PathBuf> {
     eprintln!("building freehold ({profile}) …");
     let arguments = ["build", "--quiet", "--locked", "--package", "freehold", "--profile", profile];
     workspace::succeed(workspace::cargo().args(arguments))?;
-    Ok(workspace::target_dir().join(profile).join("freehold"))
+    // The folder of the profile `dev` has another name, for reasons of age.
+    let folder = if profile == "dev" { "debug" } else { profile };
+    Ok(workspace::target_dir().join(folder).join("freehold"))
 }
 
 impl Server {

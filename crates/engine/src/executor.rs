@@ -313,10 +313,14 @@ impl Executor {
         let seen = foreseen.reservation.runtime.as_ref().map(|(state, _)| state);
         let spread = foreseen.reservation.instance.as_bytes()[15];
         let check_at = world.policy.check_at(at, seen, at, spread);
-        let settle = Settle { at, finding: going.finding.take(), settlement, check_at };
+        let finding = going.finding.take();
+        let answered = finding.as_ref().map(|(step, _)| *step);
+        let settle = Settle { at, finding, settlement, check_at };
         let answer = self.answer(going, &settle)?;
         going.run = world.store.settle(&going.lease, settle, answer).await?;
-        world.gaps.passing(step, Gap::Answered);
+        for step in answered.into_iter().chain([step]) {
+            world.gaps.passing(step, Gap::Answered);
+        }
         let operation = &going.run.operation;
         world.meter.operation(operation.kind, operation.status);
         self.count_reconciled(&going.run);

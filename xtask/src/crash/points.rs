@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::api::{Api, instance_named};
 use super::verdict::{self, Tally};
 use super::{House, REST_WITHIN};
+use crate::http::Answer;
 use crate::server::Server;
 
 /// What makes an executor pass a step.
@@ -79,7 +80,7 @@ async fn die_at(house: &House, server: &mut Server, point: &str, by: By, tally: 
     };
     let deadline = Instant::now() + DIES_WITHIN;
     while !server.is_dead()? {
-        ensure!(Instant::now() < deadline, "the point was not reached; the answer was {lost:?}");
+        ensure!(Instant::now() < deadline, "the point was not reached; the answer was {}", told(&lost));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     restart(house, server, None)?;
@@ -102,6 +103,13 @@ async fn die_at(house: &House, server: &mut Server, point: &str, by: By, tally: 
         api.destroy(&instance).await?;
     }
     Ok(())
+}
+
+fn told(answer: &Result<Answer>) -> String {
+    match answer {
+        Ok(answer) => format!("{}: {}", answer.status, String::from_utf8_lossy(&answer.body)),
+        Err(error) => format!("none: {error:#}"),
+    }
 }
 
 /// Ends a life of the server, if it is not over, and begins the next.
