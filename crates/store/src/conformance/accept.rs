@@ -167,10 +167,11 @@ pub async fn a_repair_completes_what_is_proven(bench: Arc<Bench>) {
     let endpoint = Endpoint("http://127.0.0.1:4000".to_owned());
     for (name, gives_up) in [("alice", false), ("bob", true)] {
         let mut run = bench.made(&bench.taken(&user(name)).await).await;
+        // Both are on record, and the executor was never told.
+        let proof = bench.proof(&run.reservation).await;
         if gives_up {
             run = bench.settle(&run, Settlement::GiveUp(failure()), None).await.expect("it gives up");
         }
-        let proof = bench.proof(&run.reservation).await;
         let check_at = bench.now().plus(Duration::from_secs(1));
         let repaired =
             bench.store.repair(proof, endpoint.clone(), Actor::Operator, bench.now(), check_at).await.expect("answers");

@@ -10,17 +10,23 @@ use freehold_domain::run::{self, Begin, Destroy, Run, Work};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{Asked, DestroyAccepted, StoreError, WorkAccepted};
 
+use super::error::corrupt;
 use super::tx::Tx;
 
 /// Accepts a destroy.
 pub(super) fn destroy(
     tx: Tx<'_>,
     instance: InstanceId,
-    reason: Option<String>,
+    reason: Option<&str>,
     asked: &Asked,
 ) -> Result<DestroyAccepted, StoreError> {
     let loaded = tx.run_of(instance)?;
-    match run::destroyed(&loaded.run, reason, &asked.commission(tx.now(), tx.lease_until()), tx.now()) {
+    match run::destroyed(
+        &loaded.run,
+        reason.map(str::to_owned),
+        &asked.commission(tx.now(), tx.lease_until()),
+        tx.now(),
+    ) {
         Destroy::Finished => Ok(DestroyAccepted::Finished),
         Destroy::Underway(operation) => Ok(DestroyAccepted::Underway(operation)),
         Destroy::Accepted(change) => {
@@ -32,9 +38,9 @@ pub(super) fn destroy(
 }
 
 /// Accepts work on a complete instance.
-pub(super) fn work(tx: Tx<'_>, instance: InstanceId, work: Work, asked: &Asked) -> Result<WorkAccepted, StoreError> {
+pub(super) fn work(tx: Tx<'_>, instance: InstanceId, work: &Work, asked: &Asked) -> Result<WorkAccepted, StoreError> {
     let loaded = tx.run_of(instance)?;
-    match run::begun(&loaded.run, work, &asked.commission(tx.now(), tx.lease_until()), tx.now()) {
+    match run::begun(&loaded.run, work.clone(), &asked.commission(tx.now(), tx.lease_until()), tx.now()) {
         Err(refused) => Ok(WorkAccepted::Refused(refused)),
         Ok(Begin::NothingToDo) => Ok(WorkAccepted::NothingToDo),
         Ok(Begin::Underway(operation)) => Ok(WorkAccepted::Underway(operation)),
@@ -70,7 +76,7 @@ pub(super) fn release_override(
     tx: Tx<'_>,
     instance: InstanceId,
     expected: &str,
-    said: OperatorOverride,
+    said: &OperatorOverride,
     asked: &Asked,
 ) -> Result<Result<Run, IllegalTransition>, StoreError> {
     let loaded = tx.run_of(instance)?;
@@ -78,6 +84,9 @@ pub(super) fn release_override(
     if from != expected {
         return Ok(Err(IllegalTransition { from, change: "be released as what it was when it was looked at" }));
     }
+    // Evidence is not copied; what was said and the leak it opens establish it again.
+    let said = OperatorOverride::establish(said.reason(), said.leak())
+        .ok_or_else(|| corrupt("an override that was established and is not"))?;
     match run::overridden(&loaded.run, said, &asked.commission(tx.now(), tx.lease_until()), tx.now()) {
         Err(illegal) => Ok(Err(illegal)),
         Ok(change) => {

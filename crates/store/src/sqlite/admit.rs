@@ -54,9 +54,9 @@ fn entry(row: &mut Columns<'_>) -> Result<Entry, StoreError> {
 }
 
 /// Takes a reservation, if the domain lets it.
-pub(super) fn admit(tx: Tx<'_>, admission: Admission) -> Result<Result<Admitted, AdmitRefused>, StoreError> {
+pub(super) fn admit(tx: Tx<'_>, admission: &Admission) -> Result<Result<Admitted, AdmitRefused>, StoreError> {
     let Admission { bid, asked, limit, idempotency } = admission;
-    match Known::by(*tx, idempotency)? {
+    match Known::by(*tx, *idempotency)? {
         Some((Known { operation, instance, .. }, true)) => return Ok(Ok(Admitted::Replayed { operation, instance })),
         Some((_, false)) => return Ok(Err(AdmitRefused::KeyReused)),
         None => {}
@@ -68,12 +68,12 @@ pub(super) fn admit(tx: Tx<'_>, admission: Admission) -> Result<Result<Admitted,
         Some(id) => tx.all(LEDGER, [id], entry)?,
         None => Vec::new(),
     };
-    if let Err(refusal) = ledger::admit(&entries, limit) {
+    if let Err(refusal) = ledger::admit(&entries, *limit) {
         return Ok(Err(AdmitRefused::Conflict(refusal)));
     }
     // An admission begins a run, and touches none of what a change of a run may replace.
     let Change { run, replaced: _, route: _, leak: _, events } =
-        run::admitted(bid, &asked.commission(tx.now(), tx.lease_until()), tx.now());
+        run::admitted(bid.clone(), &asked.commission(tx.now(), tx.lease_until()), tx.now());
     let context_id = match context_id {
         Some(id) => {
             audit::append(*tx, id, &run.reservation.context, &events)?;

@@ -105,7 +105,7 @@ pub(super) fn witness(
     kind: EventKind,
     actor: Actor,
     at: Timestamp,
-    detail: String,
+    detail: &str,
 ) -> Result<(), StoreError> {
     let loaded = tx.run_of(instance)?;
     let reservation = &loaded.run.reservation;
@@ -117,7 +117,7 @@ pub(super) fn witness(
         status: reservation.status.name(),
         actor,
         at,
-        detail,
+        detail: detail.to_owned(),
     };
     append(*tx, loaded.context_id, &reservation.context, &[event])
 }

@@ -1,6 +1,8 @@
 //! Group commit: many requests, one transaction, one sync.
 //!
-//! - A request that refuses or fails is rolled back to its own savepoint and harms nobody else.
+//! - A request that fails leaves nothing behind and harms nobody else. Most that fail have written nothing. One that has
+//!   spoils its batch: the batch is rolled back and run again, each request inside a savepoint of its own. Savepoints for
+//!   all would cost a fifth of the writer's time, for what happens next to never.
 //! - Nobody is answered before COMMIT succeeded.
 //! - A COMMIT whose outcome is open answers its whole batch [`StoreError::Unknown`]: even a refusal may rest on what a
 //!   neighbour wrote.
@@ -16,7 +18,7 @@ use tokio::sync::oneshot;
 use super::Place;
 use super::connect;
 use super::db::Db;
-use super::error::{at_commit, before_commit};
+use super::error::{at_commit, before_commit, corrupt};
 use super::tx::{Desk, Tx};
 
 /// What a test lets happen to a commit.
@@ -38,7 +40,7 @@ pub(super) type FaultHook = Box<dyn FnMut() -> CommitFault + Send>;
 
 /// A request on its way through a batch.
 pub(super) trait Request: Send {
-    /// Does its work. Answers whether to keep what it wrote.
+    /// Does its work. Answers whether to keep what it wrote. May be called again, after a rollback; the last call counts.
     fn run(&mut self, tx: Tx<'_>) -> bool;
 
     /// Answers its asker: with what the work came to, or with what became of the batch.
@@ -47,7 +49,7 @@ pub(super) trait Request: Send {
 
 /// A request and the one who waits for it.
 pub(super) struct Pending<T, F> {
-    work: Option<F>,
+    work: F,
     outcome: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -56,14 +58,14 @@ impl<T, F> Pending<T, F> {
     /// A request, and where its answer comes.
     pub(super) fn new(work: F) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { work: Some(work), outcome: None, reply }, answer)
+        (Self { work, outcome: None, reply }, answer)
     }
 }
 
-impl<T: Send, F: FnOnce(Tx<'_>) -> Result<T, StoreError> + Send> Request for Pending<T, F> {
+impl<T: Send, F: FnMut(Tx<'_>) -> Result<T, StoreError> + Send> Request for Pending<T, F> {
     fn run(&mut self, tx: Tx<'_>) -> bool {
-        let Some(work) = self.work.take() else { return false };
-        let outcome = work(tx);
+        self.outcome = None;
+        let outcome = (self.work)(tx);
         let keep = outcome.is_ok();
         self.outcome = Some(outcome);
         keep
@@ -109,6 +111,25 @@ impl Counters {
     }
 }
 
+/// What a request left in its transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nothing: it refused, or only read.
+    Nothing,
+    /// What it was for.
+    Work,
+    /// Parts of what it failed to do.
+    Debris,
+}
+
+/// What running a batch came to.
+enum Attempt {
+    /// Everybody is done; whether anything is there to commit.
+    Done { wrote: bool },
+    /// A request failed after it wrote.
+    Spoiled,
+}
+
 /// The one that writes: a connection, and what its requests share.
 pub(super) struct Core {
     pub(super) conn: Connection,
@@ -142,12 +163,16 @@ impl Core {
     }
 
     fn transact(&mut self, batch: &mut [Box<dyn Request>]) -> Result<(), StoreError> {
-        self.execute("BEGIN IMMEDIATE").map_err(|error| before_commit(&error))?;
-        let changes = self.conn.total_changes();
-        for request in batch {
-            self.run_one(request.as_mut())?;
-        }
-        let wrote = self.conn.total_changes() != changes;
+        let wrote = match self.attempt(batch, Self::run_bare)? {
+            Attempt::Done { wrote } => wrote,
+            Attempt::Spoiled => {
+                self.execute("ROLLBACK").map_err(|error| before_commit(&error))?;
+                match self.attempt(batch, Self::run_guarded)? {
+                    Attempt::Done { wrote } => wrote,
+                    Attempt::Spoiled => return Err(corrupt("a request left something behind its savepoint")),
+                }
+            }
+        };
         let fault = self.fault.as_mut().map_or(CommitFault::None, |fault| fault());
         match fault {
             CommitFault::None | CommitFault::Lose { applied: true } => {
@@ -165,22 +190,59 @@ impl Core {
         }
     }
 
-    fn run_one(&self, request: &mut dyn Request) -> Result<(), StoreError> {
-        self.execute("SAVEPOINT request").map_err(|error| before_commit(&error))?;
+    /// Runs every request of a batch in a transaction that is left open.
+    fn attempt(
+        &self,
+        batch: &mut [Box<dyn Request>],
+        run: impl Fn(&Self, &mut dyn Request) -> Result<Left, StoreError>,
+    ) -> Result<Attempt, StoreError> {
+        self.execute("BEGIN IMMEDIATE").map_err(|error| before_commit(&error))?;
+        let mut wrote = false;
+        for request in batch {
+            let left = run(self, request.as_mut())?;
+            if self.conn.is_autocommit() {
+                // SQLite ends a whole transaction by itself when the disk fails it.
+                let why = "a write failed and took its batch along; the disk may be full or broken";
+                return Err(StoreError::Unavailable(why.to_owned()));
+            }
+            match left {
+                Left::Nothing => {}
+                Left::Work => wrote = true,
+                Left::Debris => return Ok(Attempt::Spoiled),
+            }
+        }
+        Ok(Attempt::Done { wrote })
+    }
+
+    /// Runs a request, and looks what it left.
+    fn run_bare(&self, request: &mut dyn Request) -> Result<Left, StoreError> {
+        let changes = self.conn.total_changes();
         let tx = Tx::new(Db(&self.conn), &self.desk);
         let keep = catch_unwind(AssertUnwindSafe(|| request.run(tx))).unwrap_or_else(|_| {
             tracing::error!("a request to the store panicked; what it wrote is rolled back");
             false
         });
+        let wrote = self.conn.total_changes() != changes;
+        Ok(match (wrote, keep) {
+            (false, _) => Left::Nothing,
+            (true, true) => Left::Work,
+            (true, false) => Left::Debris,
+        })
+    }
+
+    /// Runs a request, and clears away what it left if it failed.
+    fn run_guarded(&self, request: &mut dyn Request) -> Result<Left, StoreError> {
+        self.execute("SAVEPOINT request").map_err(|error| before_commit(&error))?;
+        let mut left = self.run_bare(request)?;
         if self.conn.is_autocommit() {
-            // SQLite ends a whole transaction by itself when the disk fails it.
-            let why = "a write failed and took its batch along; the disk may be full or broken";
-            return Err(StoreError::Unavailable(why.to_owned()));
+            return Ok(left);
         }
-        if !keep {
+        if left == Left::Debris {
             self.execute("ROLLBACK TO request").map_err(|error| before_commit(&error))?;
+            left = Left::Nothing;
         }
-        self.execute("RELEASE request").map_err(|error| before_commit(&error))
+        self.execute("RELEASE request").map_err(|error| before_commit(&error))?;
+        Ok(left)
     }
 
     /// Leaves no transaction open behind a failure, on another connection if need be.

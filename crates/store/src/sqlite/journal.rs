@@ -32,12 +32,13 @@ pub(super) fn watched(
     tx: Tx<'_>,
     instance: InstanceId,
     epoch: Epoch,
-    state: RuntimeState,
+    state: &RuntimeState,
     at: Timestamp,
     check_at: Timestamp,
     settled_after: Duration,
 ) -> Result<(), StoreError> {
     let loaded = tx.run_of(instance)?;
-    let change = run::watched(&loaded.run, epoch, state, at, check_at, settled_after).map_err(Refused::Fenced)?;
+    let change =
+        run::watched(&loaded.run, epoch, state.clone(), at, check_at, settled_after).map_err(Refused::Fenced)?;
     tx.write(&loaded, &change, None)
 }

@@ -19,7 +19,7 @@ const AT_HAND: &str = "\
 pub(super) fn claim(
     tx: Tx<'_>,
     operation: OperationId,
-    holder: Holder,
+    holder: &Holder,
 ) -> Result<Result<(Run, Lease), Unclaimable>, StoreError> {
     let (instance, at_hand): (_, bool) = tx
         .first(AT_HAND, params![operation.as_bytes()], |row| Ok((row.id()?, row.get()?)))?
@@ -30,7 +30,7 @@ pub(super) fn claim(
     let loaded = tx.run_of(instance)?;
     // The clock may jump; an instance's time does not run backwards.
     let now = tx.now().max(loaded.run.reservation.updated_at);
-    match run::claimed(&loaded.run, &Hold { holder, until: tx.lease_until() }, now) {
+    match run::claimed(&loaded.run, &Hold { holder: holder.clone(), until: tx.lease_until() }, now) {
         Err(unclaimable) => Ok(Err(unclaimable)),
         Ok(change) => {
             tx.write(&loaded, &change, None)?;

@@ -195,11 +195,12 @@ impl SqliteStore {
         self.desk.violations()
     }
 
-    /// Runs a request in a transaction, with whatever others wait at the same time.
+    /// Runs a request in a transaction, with whatever others wait at the same time. It may run more than once; see
+    /// [`batch`].
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: FnMut(Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (request, mut answer) = Pending::new(work);
         let gone = |_| Err(StoreError::Unknown("the store ended without an answer".to_owned()));

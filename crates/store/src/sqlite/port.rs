@@ -28,7 +28,7 @@ use super::{SqliteStore, accept, admit, audit, describe, journal, keys, leaks, l
 #[async_trait]
 impl Store for SqliteStore {
     async fn admit(&self, admission: Admission) -> Result<Admitted, AdmitRefused> {
-        self.write(move |tx| admit::admit(tx, admission)).await.map_err(AdmitRefused::Store)?
+        self.write(move |tx| admit::admit(tx, &admission)).await.map_err(AdmitRefused::Store)?
     }
 
     async fn context_peek(
@@ -47,7 +47,7 @@ impl Store for SqliteStore {
         holder: &Holder,
     ) -> Result<Result<(Run, Lease), Unclaimable>, StoreError> {
         let holder = holder.clone();
-        self.write(move |tx| lease::claim(tx, operation, holder)).await
+        self.write(move |tx| lease::claim(tx, operation, &holder)).await
     }
 
     async fn renew(&self, leases: &[Lease]) -> Result<Vec<bool>, StoreError> {
@@ -71,11 +71,11 @@ impl Store for SqliteStore {
         reason: Option<String>,
         asked: Asked,
     ) -> Result<DestroyAccepted, StoreError> {
-        self.write(move |tx| accept::destroy(tx, instance, reason, &asked)).await
+        self.write(move |tx| accept::destroy(tx, instance, reason.as_deref(), &asked)).await
     }
 
     async fn work_begin(&self, instance: InstanceId, work: Work, asked: Asked) -> Result<WorkAccepted, StoreError> {
-        self.write(move |tx| accept::work(tx, instance, work, &asked)).await
+        self.write(move |tx| accept::work(tx, instance, &work, &asked)).await
     }
 
     async fn repair(
@@ -96,7 +96,7 @@ impl Store for SqliteStore {
         said: OperatorOverride,
         asked: Asked,
     ) -> Result<Result<Run, IllegalTransition>, StoreError> {
-        self.write(move |tx| accept::release_override(tx, instance, expected, said, &asked)).await
+        self.write(move |tx| accept::release_override(tx, instance, expected, &said, &asked)).await
     }
 
     async fn hurry(&self, operation: OperationId) -> Result<(), StoreError> {
@@ -112,7 +112,7 @@ impl Store for SqliteStore {
         check_at: Timestamp,
         settled_after: Duration,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| journal::watched(tx, instance, epoch, state, at, check_at, settled_after)).await
+        self.write(move |tx| journal::watched(tx, instance, epoch, &state, at, check_at, settled_after)).await
     }
 
     async fn witness(
@@ -123,7 +123,7 @@ impl Store for SqliteStore {
         at: Timestamp,
         detail: String,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| audit::witness(tx, instance, kind, actor, at, detail)).await
+        self.write(move |tx| audit::witness(tx, instance, kind, actor, at, &detail)).await
     }
 
     async fn give_back(&self, leases: &[Lease]) -> Result<(), StoreError> {

@@ -70,7 +70,7 @@ type Waiting<T> = oneshot::Receiver<Result<T, StoreError>>;
 
 fn put<T: Send + 'static>(
     batch: &mut Vec<Box<dyn batch::Request>>,
-    work: impl FnOnce(Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    work: impl FnMut(Tx<'_>) -> Result<T, StoreError> + Send + 'static,
 ) -> Waiting<T> {
     let (request, answer) = Pending::new(work);
     batch.push(Box::new(request));
@@ -83,7 +83,7 @@ fn admit_in(
     owner: &str,
 ) -> Waiting<Result<Admitted, AdmitRefused>> {
     let admission = admission(number, owner);
-    put(batch, move |tx| admit::admit(tx, admission))
+    put(batch, move |tx| admit::admit(tx, &admission))
 }
 
 fn count(conn: &Connection, table: &str) -> i64 {
@@ -101,11 +101,11 @@ fn a_request_that_fails_or_panics_harms_nobody_in_its_batch() {
     let mut first = admit_in(&mut batch, 1, "alice");
     let mut refused = admit_in(&mut batch, 2, "alice");
     let mut failed: Waiting<()> = put(&mut batch, |tx| {
-        admit::admit(tx, admission(3, "half"))?.map_err(|_| error::corrupt("refused"))?;
+        admit::admit(tx, &admission(3, "half"))?.map_err(|_| error::corrupt("refused"))?;
         Err(error::corrupt("on second thoughts"))
     });
     let mut panicked: Waiting<()> = put(&mut batch, |tx| {
-        admit::admit(tx, admission(4, "half"))?.map_err(|_| error::corrupt("refused"))?;
+        admit::admit(tx, &admission(4, "half"))?.map_err(|_| error::corrupt("refused"))?;
         panic!("a request that breaks, on purpose")
     });
     let mut last = admit_in(&mut batch, 5, "bob");
@@ -163,7 +163,7 @@ fn a_full_disk_refuses_and_writes_nothing() {
     for number in 0..200 {
         let mut large = admission(number, &format!("u{number}"));
         large.bid.spec = FrozenSpec(Arc::from(vec![b'x'; 10_000]));
-        refused.push(put(&mut batch, move |tx| admit::admit(tx, large)));
+        refused.push(put(&mut batch, move |tx| admit::admit(tx, &large)));
     }
     core.run(&mut batch);
     for mut answer in refused {
@@ -276,9 +276,11 @@ async fn what_was_acknowledged_survives_a_kill() {
             if goes_on.load(Ordering::Relaxed) {
                 break;
             }
-            again.admit(admission(1 << 60 | round, &format!("late-{round}"))).await.expect("taken");
+            again.admit(admission(99 << 32 | round, &format!("late-{round}"))).await.expect("taken");
         }
     });
+    let so_far = store.stats().commits;
+    until("the next commits", || store.stats().commits > so_far + 5).await;
     // While others write: the copy ends in the middle of whatever is being written.
     copy(dir.path(), killed.path());
     stop.store(true, Ordering::Relaxed);
@@ -340,7 +342,7 @@ async fn a_full_queue_and_a_closed_store_say_so() {
     let dir = tempfile::tempdir().expect("a folder");
     let store = Arc::new(SqliteStore::open(on_disk(dir.path())).expect("it opens"));
     let (hold, held) = mpsc::channel::<()>();
-    let (begun, begins) = oneshot::channel();
+    let (begun, begins) = mpsc::channel();
     let blocking = Arc::clone(&store);
     let blocked = tokio::spawn(async move {
         blocking
@@ -351,7 +353,7 @@ async fn a_full_queue_and_a_closed_store_say_so() {
             })
             .await
     });
-    begins.await.expect("the writer is busy");
+    until("the writer to be busy", || begins.try_recv().is_ok()).await;
     let mut waiting = Vec::new();
     let Mode::Threads { queue: Some(queue), .. } = &store.mode else { panic!("it has threads") };
     while queue.capacity() > 0 {

@@ -58,6 +58,7 @@ impl Desk {
 pub(super) struct Tx<'t> {
     db: Db<'t>,
     desk: &'t Desk,
+    now: Timestamp,
 }
 
 impl<'t> Deref for Tx<'t> {
@@ -96,15 +97,15 @@ fn read_loaded(row: &mut Columns<'_>) -> Result<Loaded, StoreError> {
 
 impl<'t> Tx<'t> {
     pub(super) fn new(db: Db<'t>, desk: &'t Desk) -> Self {
-        Self { db, desk }
+        Self { db, desk, now: desk.clock.now() }
     }
 
-    /// The time by the store's clock.
+    /// The time by the store's clock, the same throughout the request.
     pub(super) fn now(&self) -> Timestamp {
-        self.desk.clock.now()
+        self.now
     }
 
-    /// When a lease that is given this moment lapses.
+    /// When a lease that this request gives lapses.
     pub(super) fn lease_until(&self) -> Timestamp {
         self.now().plus(self.desk.lease_term.0)
     }
