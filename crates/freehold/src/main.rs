@@ -12,11 +12,15 @@ mod serve;
 mod telemetry;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
 use crate::cli::{Cli, Command};
 use crate::exit::{Exit, Failure};
+
+/// How long calls that cannot be cut short may hold up the end.
+const BLOCKED_GRACE: Duration = Duration::from_secs(1);
 
 /// The least number of threads that a server runs on.
 const WORKERS_MIN: usize = 2;
@@ -47,7 +51,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).tell(json),
     };
-    match runtime.block_on(commands::run(cli)) {
+    let done = runtime.block_on(commands::run(cli));
+    // What still blocks is a call to a provider that nobody waits for any more.
+    runtime.shutdown_timeout(BLOCKED_GRACE);
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(json),
     }

@@ -232,8 +232,8 @@ fn limits(support: &LimitsSupport) -> Check {
     if support.enforced() {
         Check::ok(NAME, support.to_string())
     } else {
-        let hint = "instances of the process provider run without memory and processor limits; \
-                    docs/operating has what a service manager must delegate";
+        let hint = "instances of the process provider run without them; a systemd unit hands them down with \
+                    Delegate=yes and DelegateSubgroup=freehold-server";
         Check::warning(NAME, support.to_string(), hint)
     }
 }

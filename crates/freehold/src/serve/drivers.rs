@@ -14,7 +14,7 @@ use freehold_engine::ports::{Claimed, Driver};
 use freehold_engine::reconcilers::{drift, due, expiry, stuck};
 use freehold_engine::world::World;
 use freehold_server::{Hub, Probe};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -161,9 +161,14 @@ impl Drivers {
             tracing::info!(runs = self.runs.len(), "giving back what still runs");
         }
         self.executor.give_back().await;
-        self.loops.wait().await;
+        if timeout(LOOPS_GRACE, self.loops.wait()).await.is_err() {
+            tracing::info!(loops = self.loops.len(), "not waiting for a look at a provider");
+        }
     }
 }
+
+/// How long the loops may take to notice the end: one may be in the middle of a look at a provider, which loses nothing.
+const LOOPS_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Running {
@@ -177,9 +182,13 @@ struct Running {
 
 impl Running {
     async fn take_hints(self, mut admitted: mpsc::UnboundedReceiver<Claimed>) {
+        let mut waiting = None;
         while let Some(Some(claimed)) = self.stop.run_until_cancelled(admitted.recv()).await {
+            let Some(place) = self.place().await else {
+                waiting = Some(claimed);
+                break;
+            };
             let operation = claimed.lease.operation;
-            let Ok(place) = self.places.clone().acquire_owned().await else { return };
             let running = self.clone();
             self.runs.spawn(async move {
                 let worked = running.executor.work(claimed).await;
@@ -187,6 +196,26 @@ impl Running {
                 drop(place);
             });
         }
+        self.give_back(waiting, admitted).await;
+    }
+
+    /// Gives back what nobody has begun to run.
+    async fn give_back(&self, waiting: Option<Claimed>, mut admitted: mpsc::UnboundedReceiver<Claimed>) {
+        admitted.close();
+        let mut leases: Vec<_> = waiting.into_iter().map(|claimed| claimed.lease).collect();
+        while let Ok(claimed) = admitted.try_recv() {
+            leases.push(claimed.lease);
+        }
+        if !leases.is_empty()
+            && let Err(error) = self.world.store.give_back(&leases).await
+        {
+            tracing::warn!(%error, leases = leases.len(), "leases could not be given back; they lapse");
+        }
+    }
+
+    /// A place to run an operation in; `None` at shutdown.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        self.stop.run_until_cancelled(self.places.clone().acquire_owned()).await?.ok()
     }
 
     async fn watch_timers(self, timers: Arc<Notify>) {
@@ -213,7 +242,7 @@ impl Running {
             }
         };
         for &operation in &due.operations {
-            let Ok(place) = self.places.clone().acquire_owned().await else { return LOOK_AT_LEAST };
+            let Some(place) = self.place().await else { return LOOK_AT_LEAST };
             self.pulse.beat();
             let running = self.clone();
             self.runs.spawn(async move {

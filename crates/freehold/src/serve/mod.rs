@@ -54,18 +54,23 @@ pub(crate) struct Serve {
     roles: Roles,
 }
 
-/// What ends a server.
-struct Ending {
+/// What ends a program that serves.
+pub(crate) struct Ending {
     term: Signal,
     int: Signal,
 }
 
 impl Ending {
-    fn watch() -> io::Result<Self> {
+    /// Watches from this moment on; until then the signals have their usual effect.
+    ///
+    /// # Errors
+    /// Signals that cannot be watched.
+    pub(crate) fn watch() -> io::Result<Self> {
         Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
 
-    async fn asked(&mut self) -> &'static str {
+    /// Waits until somebody asks for the end. Answers how.
+    pub(crate) async fn asked(&mut self) -> &'static str {
         tokio::select! {
             _ = self.term.recv() => "SIGTERM",
             _ = self.int.recv() => "SIGINT",

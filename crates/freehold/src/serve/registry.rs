@@ -87,6 +87,8 @@ fn unreadable(path: &Path, said: &str) -> Failure {
         failure.hint("restore a backup; moving the file away begins an empty registry, which knows no instance")
     } else if said.contains("full") {
         failure.hint("make room on the disk")
+    } else if said.contains("I/O") {
+        failure.hint("see whether the disk is full or failing; the system's log has more")
     } else if said.contains("locked") {
         failure.hint("another program has it open; stop that first")
     } else {

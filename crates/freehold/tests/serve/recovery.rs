@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::support::{Home, LONG};
 
+/// More operations than one node runs at once: some of them wait for their turn.
+const MORE_THAN_RUN: usize = 300;
+
 /// Every place in a provision where something may exist that nobody wrote down, and some where nothing may.
 const PLACES: [&str; 8] = [
     "base:noted",
@@ -49,11 +52,9 @@ fn sigterm_in_the_middle_gives_leases_back_so_that_another_node_goes_on_at_once(
         .with("TIMING__LEASE", "60s")
         .with("NODE_ID", "node-a");
     let server = home.serve();
-    let operations: Vec<Value> = (0..3).map(|number| server.begin(&format!("user:{number}"))).collect();
-    for operation in &operations {
-        let path = format!("/v1/operations/{}", operation["id"].as_str().unwrap());
-        server.until(&path, |seen| seen.body["steps"].as_array().is_some_and(|steps| steps.len() > 1));
-    }
+    let operations: Vec<Value> = (0..MORE_THAN_RUN).map(|number| server.begin(&format!("user:{number}"))).collect();
+    let path = format!("/v1/operations/{}", operations[0]["id"].as_str().unwrap());
+    server.until(&path, |seen| seen.body["steps"].as_array().is_some_and(|steps| steps.len() > 1));
     assert!(server.end().0.success());
 
     home.set("PROVIDERS__LOCAL__LATENCY", "0s");
@@ -64,7 +65,7 @@ fn sigterm_in_the_middle_gives_leases_back_so_that_another_node_goes_on_at_once(
         let operation = again.until_over(operation);
         assert_eq!((&operation["status"], &operation["holder"]), (&"succeeded".into(), &Value::Null), "{operation:#}");
     }
-    assert!(began.elapsed() < LONG / 2, "a lease was waited for");
+    assert!(began.elapsed() < LONG * 2 / 3, "a lease was waited for");
 }
 
 #[test]

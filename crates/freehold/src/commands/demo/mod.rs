@@ -14,7 +14,6 @@ use std::time::Instant;
 use clap::Args;
 use freehold_api::client::{Client, Token};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::scenes::{Census, Crash, InFlight, Proxied, Race, Stampede, broken};
 use self::server::{Place, Server};
@@ -24,6 +23,7 @@ use crate::api_key::chance_name;
 use crate::config::{Secret, read_file};
 use crate::exit::Failure;
 use crate::output::{Output, say, word};
+use crate::serve::Ending;
 
 /// Where the server listens if it can: where the other commands look for one.
 const USUAL_PORT: u16 = 7788;
@@ -79,11 +79,10 @@ impl Demo {
         let (place, install) = make_place()?;
         tell(output, &format!("freehold demo: a fresh server with real processes, in {}\n", place.folder.display()))?;
         let mut tour = Tour::begin(output, place, install).await?;
-        let (shown, signalled) = tour.show_unless_asked_to_end().await;
-        match shown {
+        match tour.show_unless_asked_to_end().await {
             Ok(report) => {
                 tour.close(&report)?;
-                if !(self.exit || signalled) {
+                if !self.exit {
                     tour.stay().await?;
                 }
                 tour.clean_up().await
@@ -119,17 +118,15 @@ impl Tour {
         format!("at http://{address} (pid {}), {} ms", self.server.pid(), ready_after.as_millis())
     }
 
-    /// Shows everything, unless somebody is tired of it. Answers whether somebody was.
-    async fn show_unless_asked_to_end(&mut self) -> (Result<Report, Failure>, bool) {
-        let (mut term, mut int) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(term), Ok(int)) => (term, int),
-            (Err(error), _) | (_, Err(error)) => return (Err(error.into()), false),
+    /// Shows everything, unless somebody is tired of it.
+    async fn show_unless_asked_to_end(&mut self) -> Result<Report, Failure> {
+        let mut ending = match Ending::watch() {
+            Ok(ending) => ending,
+            Err(error) => return Err(error.into()),
         };
-        let ended = |what: &str| (Err(Failure::failed(format!("the demo was ended by {what}"))), true);
         tokio::select! {
-            shown = self.show() => (shown, false),
-            _ = term.recv() => ended("SIGTERM"),
-            _ = int.recv() => ended("Ctrl-C"),
+            shown = self.show() => shown,
+            by = ending.asked() => Err(Failure::failed(format!("the demo was ended by {by}"))),
         }
     }
 
@@ -241,17 +238,31 @@ impl Tour {
                 program = std::env::args().next().unwrap_or_else(|| "freehold".to_owned()),
             ),
         )?;
-        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut ending = Ending::watch()?;
         tokio::select! {
-            _ = term.recv() => Ok(()),
-            _ = int.recv() => Ok(()),
+            _ = ending.asked() => Ok(()),
             status = self.server.ended() => Err(Failure::failed(format!("the server ended by itself ({})", status?))
                 .hint(format!("its log is {}", self.place.log().display()))),
         }
     }
 
-    /// Destroys what runs, and ends the server. The folder stays.
+    /// Cleans up, unless somebody cannot wait for it.
     async fn clean_up(self) -> Result<(), Failure> {
+        let mut ending = Ending::watch()?;
+        let folder = self.place.folder.display().to_string();
+        tokio::select! {
+            cleaned = self.clean_up_all() => cleaned,
+            by = ending.asked() => Err(Failure::failed(format!("a second {by}: instances of the demo may still run"))
+                .hint(format!("`freehold serve --config {folder}/freehold.toml` finds them again"))),
+        }
+    }
+
+    /// Destroys what runs, and ends the server. The folder stays.
+    async fn clean_up_all(mut self) -> Result<(), Failure> {
+        if !self.server.is_up() {
+            // Instances outlive their server; only a server ends them.
+            self.server = Server::start(&self.place, &self.server.address.clone()).await?;
+        }
         let destroyed = scenes::destroy_all(&self.client, &self.install).await;
         let ended = self.server.end(&self.place).await;
         let count = destroyed?;

@@ -75,6 +75,11 @@ impl Server {
         self.child.id().unwrap_or_default()
     }
 
+    /// Whether it has not ended.
+    pub(super) fn is_up(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Kills it with −9.
     ///
     /// # Errors
