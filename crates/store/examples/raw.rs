@@ -164,13 +164,12 @@ fn raw(dir: &Path, clock: &Arc<dyn Clock>, total: u64, with_key: bool) -> f64 {
          power, operation_id, unanswered, resources, lookups, recoveries, started_at, updated_at) \
          VALUES (?1, ?2, 'process', 'small', '2026-01', '[]', ?3, 'in_progress', 1, 'on', ?4, 0, '[]', '[]', 0, ?5, ?5)",
         "INSERT INTO operations (id, instance_id, kind, status, attempt, holder_node, holder_incarnation, due_at, \
-         deadline, steps, regions_full, request_id, started_at, idempotency_scope) \
-         VALUES (?1, ?2, 'provision', 'running', 1, 'node-1', 1, ?3, ?3, '[]', 0, \
-         '0190a7c8-0000-7000-8000-000000000000', ?3, ?4)",
+         deadline, steps, regions_full, request_id, started_at, key_scope, \
+         key_fingerprint) VALUES (?1, ?2, 'provision', 'running', 1, 'node-1', 1, ?3, ?3, '[]', 0, \
+         '0190a7c8-0000-7000-8000-000000000000', ?3, ?4, ?5)",
         "INSERT INTO audit (context_id, seq, kind, instance_id, operation_id, epoch, status, actor, at, detail, \
          prev_hash, hash) VALUES (?1, 1, 'instance.provision_reservation_started', ?2, ?3, 1, 'in_progress', \
          'platform', ?4, '', ?5, ?5)",
-        "INSERT INTO idempotency (scope, fingerprint, operation_id, instance_id) VALUES (?1, ?2, ?3, ?4)",
     ]
     .map(|sql| conn.prepare(sql).expect("it prepares"));
     let start = Instant::now();
@@ -185,14 +184,11 @@ fn raw(dir: &Path, clock: &Arc<dyn Clock>, total: u64, with_key: bool) -> f64 {
         let (instance, operation) = (instance.as_bytes(), operation.as_bytes());
         let owner = format!("user:customer-{number:08}");
         let key = with_key.then(|| spread(number));
-        let [contexts, reservations, operations, audit, idempotency] = &mut statement;
+        let [contexts, reservations, operations, audit] = &mut statement;
         let context = contexts.insert(params![owner, &owner[5..], [1_u8; 32]]).expect("a row");
         reservations.execute(params![instance, context, SPEC, operation, at]).expect("a row");
-        operations.execute(params![operation, instance, at, key]).expect("a row");
+        operations.execute(params![operation, instance, at, key, key.map(|_| [7_u8; 32])]).expect("a row");
         audit.execute(params![context, instance, operation, at, [1_u8; 32]]).expect("a row");
-        if let Some(key) = key {
-            idempotency.execute(params![key, [7_u8; 32], operation, instance]).expect("a row");
-        }
         if number % RAW_BATCH == RAW_BATCH - 1 {
             conn.execute_batch("COMMIT").expect("it commits");
         }

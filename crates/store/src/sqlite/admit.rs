@@ -13,6 +13,9 @@ use super::db::{Columns, Db};
 use super::tx::Tx;
 use super::{audit, rows};
 
+/// The operation that a key leads to.
+pub(super) const KNOWN: &str = "SELECT key_fingerprint, id, instance_id FROM operations WHERE key_scope = ?1";
+
 /// Where a key leads.
 struct Known {
     fingerprint: [u8; 32],
@@ -25,11 +28,7 @@ impl Known {
         let Some(key) = key else { return Ok(None) };
         let read =
             |row: &mut Columns<'_>| Ok(Self { fingerprint: row.bytes()?, operation: row.id()?, instance: row.id()? });
-        let known = db.first(
-            "SELECT fingerprint, operation_id, instance_id FROM idempotency WHERE scope = ?1",
-            [key.scope],
-            read,
-        )?;
+        let known = db.first(KNOWN, [key.scope], read)?;
         Ok(known.map(|known| {
             let same = known.fingerprint == key.fingerprint;
             (known, same)
@@ -82,13 +81,7 @@ pub(super) fn admit(tx: Tx<'_>, admission: &Admission) -> Result<Result<Admitted
         None => audit::begin(*tx, &run.reservation.context, &events)?,
     };
     rows::reservation_insert(*tx, context_id, &run.reservation)?;
-    rows::operation_insert(*tx, &run.operation, idempotency.as_ref().map(|key| &key.scope))?;
-    if let Some(IdempotencyKey { scope, fingerprint }) = idempotency {
-        tx.run(
-            "INSERT INTO idempotency (scope, fingerprint, operation_id, instance_id) VALUES (?1, ?2, ?3, ?4)",
-            params![scope, fingerprint, run.operation.id.as_bytes(), run.reservation.instance.as_bytes()],
-        )?;
-    }
+    rows::operation_insert(*tx, &run.operation, idempotency.as_ref())?;
     Ok(Ok(Admitted::Taken(Box::new(run))))
 }
 

@@ -64,18 +64,16 @@ pub(super) fn revoke(tx: Tx<'_>, id: &str, at: Timestamp) -> Result<KeyRecord, S
 }
 
 pub(super) const TO_FORGET: &str = "\
-    SELECT id, idempotency_scope FROM operations \
-    WHERE idempotency_scope IS NOT NULL AND finished_at IS NOT NULL AND finished_at < ?1 \
+    SELECT id FROM operations WHERE key_scope IS NOT NULL AND finished_at IS NOT NULL AND finished_at < ?1 \
     ORDER BY finished_at LIMIT ?2";
 
 /// Forgets idempotency records whose operation was over before `before`, and the answers that they led to.
 pub(super) fn purge(tx: Tx<'_>, before: Timestamp, wanted: usize) -> Result<u64, StoreError> {
-    let old: Vec<([u8; 16], [u8; 32])> =
-        tx.all(TO_FORGET, params![before.as_micros(), limit(wanted)], |row| Ok((row.bytes()?, row.bytes()?)))?;
-    for (operation, scope) in &old {
-        tx.run("DELETE FROM idempotency WHERE scope = ?1", [scope])?;
+    let old: Vec<[u8; 16]> = tx.all(TO_FORGET, params![before.as_micros(), limit(wanted)], |row| row.bytes())?;
+    for operation in &old {
         tx.run(
-            "UPDATE operations SET idempotency_scope = NULL, answer_status = NULL, answer_body = NULL WHERE id = ?1",
+            "UPDATE operations SET key_scope = NULL, key_fingerprint = NULL, answer_status = NULL, answer_body = NULL \
+             WHERE id = ?1",
             [operation],
         )?;
     }

@@ -10,7 +10,7 @@ use freehold_domain::reservation::{FrozenSpec, Intent, Reservation};
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::Run;
 use freehold_domain::time::Timestamp;
-use freehold_engine::ports::{Answer, Registered, StoreError};
+use freehold_engine::ports::{Answer, IdempotencyKey, Registered, StoreError};
 use rusqlite::params;
 
 use super::db::{Columns, Db, count, micros};
@@ -343,11 +343,15 @@ pub(super) fn reservation_update(db: Db<'_>, before: &Reservation, after: &Reser
 
 const OPERATION_INSERT: &str = "\
     INSERT INTO operations (id, instance_id, kind, status, attempt, holder_node, holder_incarnation, due_at, deadline, \
-        steps, regions_full, failure, spec, request_id, started_at, finished_at, idempotency_scope) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        steps, regions_full, failure, spec, request_id, started_at, finished_at, key_scope, key_fingerprint) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// Puts down an operation, and the key that leads to it.
-pub(super) fn operation_insert(db: Db<'_>, operation: &Operation, scope: Option<&[u8; 32]>) -> Result<(), StoreError> {
+pub(super) fn operation_insert(
+    db: Db<'_>,
+    operation: &Operation,
+    key: Option<&IdempotencyKey>,
+) -> Result<(), StoreError> {
     let Operation {
         id,
         instance,
@@ -384,7 +388,8 @@ pub(super) fn operation_insert(db: Db<'_>, operation: &Operation, scope: Option<
             request_id,
             started_at.as_micros(),
             micros(*finished_at),
-            scope,
+            key.map(|key| key.scope),
+            key.map(|key| key.fingerprint),
         ],
     )?;
     Ok(())

@@ -152,7 +152,7 @@ impl<'t> Tx<'t> {
     fn answer(&self, operation: &freehold_domain::operation::Operation, answer: &Answer) -> Result<(), StoreError> {
         self.run(
             "UPDATE operations SET answer_status = ?2, answer_body = ?3 \
-             WHERE id = ?1 AND idempotency_scope IS NOT NULL AND answer_status IS NULL",
+             WHERE id = ?1 AND key_scope IS NOT NULL AND answer_status IS NULL",
             params![operation.id.as_bytes(), answer.status, answer.body],
         )?;
         Ok(())

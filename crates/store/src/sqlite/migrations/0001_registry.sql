@@ -72,22 +72,18 @@ CREATE TABLE operations (
     request_id         TEXT    NOT NULL,
     started_at         INTEGER NOT NULL,
     finished_at        INTEGER,
-    idempotency_scope  BLOB,             -- set while a key leads here
+    key_scope          BLOB,             -- set while an idempotency key leads here
+    key_fingerprint    BLOB,
     answer_status      INTEGER,
     answer_body        BLOB
 ) STRICT;
 
 -- The timers. The holder is in it so that a returning node finds its own without reading rows.
 CREATE INDEX operations_due ON operations (due_at, holder_node, holder_incarnation) WHERE due_at IS NOT NULL;
+-- SameAnswer, a second time: a key leads to one operation.
+CREATE UNIQUE INDEX operations_by_key ON operations (key_scope) WHERE key_scope IS NOT NULL;
 CREATE INDEX operations_to_forget ON operations (finished_at)
-    WHERE idempotency_scope IS NOT NULL AND finished_at IS NOT NULL;
-
-CREATE TABLE idempotency (
-    scope        BLOB PRIMARY KEY NOT NULL,
-    fingerprint  BLOB NOT NULL,
-    operation_id BLOB NOT NULL,
-    instance_id  BLOB NOT NULL
-) STRICT, WITHOUT ROWID;
+    WHERE key_scope IS NOT NULL AND finished_at IS NOT NULL;
 
 -- Positions are given in the order of commits and never again: rows are never deleted.
 CREATE TABLE audit (
