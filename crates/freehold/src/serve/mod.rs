@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use freehold_domain::lease::Holder;
-use freehold_server::{Bounds, router};
+use freehold_server::{Bounds, Metrics, router};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -85,7 +85,9 @@ impl Serve {
         let (folder, listener) = claim(&config)?;
         let clock = Arc::new(SystemClock::new());
         let wanted = Wanted::of(&config)?;
-        let store = Arc::new(registry::open(&registry::path(&config, folder.path())?, clock.clone(), &config)?);
+        let metrics = Metrics::new();
+        let store = registry::open(&registry::path(&config, folder.path())?, clock.clone(), &config, &metrics)?;
+        let store = Arc::new(store);
 
         let identity = Identity {
             installation: wanted.settle(store.as_ref()).await?,
@@ -98,7 +100,7 @@ impl Serve {
             roles = %self.roles,
             "starting"
         );
-        let wired = Wired::new(&config, self.roles, &folder, clock, store, identity)?;
+        let wired = Wired::new(&config, self.roles, &folder, clock, store, metrics, identity)?;
 
         let shutdown = CancellationToken::new();
         let duties = Duties {

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use freehold_domain::lease::LeaseTerm;
+use freehold_server::Metrics;
 use freehold_store::{MigrateError, OpenError, SqliteOptions, SqliteStore, migrate};
 
 use super::clock::SystemClock;
@@ -21,13 +23,21 @@ pub(crate) fn path(config: &Config, data_dir: &Path) -> Result<PathBuf, Failure>
     }
 }
 
-/// Opens the database for a server: brings its schema up to date, and makes it if it is missing.
+/// Opens the database for a server: brings its schema up to date, and makes it if it is missing. `watch` is told how long
+/// each commit took.
 ///
 /// # Errors
 /// A database that cannot be opened, is damaged, or is newer than this program.
-pub(crate) fn open(path: &Path, clock: Arc<SystemClock>, config: &Config) -> Result<SqliteStore, Failure> {
+pub(crate) fn open(
+    path: &Path,
+    clock: Arc<SystemClock>,
+    config: &Config,
+    metrics: &Arc<Metrics>,
+) -> Result<SqliteStore, Failure> {
     let term = LeaseTerm(config.timing.lease.get());
-    SqliteStore::open(SqliteOptions::file(path, clock, term)).map_err(|error| refused(path, error))
+    let metrics = metrics.clone();
+    let options = SqliteOptions::file(path, clock, term).watch_commits(move |took| metrics.store_commit(took));
+    SqliteStore::open(options).map_err(|error| refused(path, error))
 }
 
 /// Opens an existing database for one command, beside a server or without one.

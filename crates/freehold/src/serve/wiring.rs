@@ -76,13 +76,14 @@ impl Wired {
         folder: &DataFolder,
         clock: Arc<SystemClock>,
         store: Arc<SqliteStore>,
+        metrics: Arc<Metrics>,
         identity: Identity,
     ) -> Result<Self, Failure> {
         let Identity { installation: Installation { install, mac_key, secret_key }, holder } = identity;
         let entropy = Arc::new(SystemEntropy::new());
         let idents = Idents::new(install, &mac_key);
         let (sender, admitted) = mpsc::unbounded_channel();
-        let (hub, metrics, timers) = (Hub::new(), Metrics::new(), Arc::new(Notify::new()));
+        let (hub, timers) = (Hub::new(), Arc::new(Notify::new()));
         let world = World {
             store: store.clone(),
             records: store.clone(),

@@ -10,6 +10,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use freehold_engine::ports::StoreError;
 use rusqlite::Connection;
@@ -37,6 +38,9 @@ pub enum CommitFault {
 
 /// Asked before each commit.
 pub(super) type FaultHook = Box<dyn FnMut() -> CommitFault + Send>;
+
+/// Told how long each commit took.
+pub(super) type CommitWatch = Arc<dyn Fn(Duration) + Send + Sync>;
 
 /// A request on its way through a batch.
 pub(super) trait Request: Send {
@@ -137,11 +141,18 @@ pub(super) struct Core {
     pub(super) desk: Arc<Desk>,
     pub(super) counters: Arc<Counters>,
     fault: Option<FaultHook>,
+    watch: Option<CommitWatch>,
 }
 
 impl Core {
-    pub(super) fn new(conn: Connection, place: Place, desk: Arc<Desk>, fault: Option<FaultHook>) -> Self {
-        Self { conn, place, desk, counters: Arc::default(), fault }
+    pub(super) fn new(
+        conn: Connection,
+        place: Place,
+        desk: Arc<Desk>,
+        fault: Option<FaultHook>,
+        watch: Option<CommitWatch>,
+    ) -> Self {
+        Self { conn, place, desk, counters: Arc::default(), fault, watch }
     }
 
     fn execute(&self, sql: &'static str) -> rusqlite::Result<()> {
@@ -176,7 +187,11 @@ impl Core {
         let fault = self.fault.as_mut().map_or(CommitFault::None, |fault| fault());
         match fault {
             CommitFault::None | CommitFault::Lose { applied: true } => {
+                let began = self.desk.clock.monotonic();
                 self.execute("COMMIT").map_err(|error| at_commit(&error))?;
+                if let Some(watch) = self.watch.as_ref().filter(|_| wrote) {
+                    watch(self.desk.clock.monotonic().saturating_sub(began));
+                }
                 self.counters.commits.fetch_add(u64::from(wrote), Ordering::Relaxed);
             }
             CommitFault::Refuse | CommitFault::Lose { applied: false } => {

@@ -36,6 +36,7 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use freehold_domain::invariants::Invariant;
 use freehold_domain::lease::LeaseTerm;
@@ -43,7 +44,7 @@ use freehold_engine::ports::{Clock, StoreError};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
-use batch::{Core, Counters, FaultHook, Pending};
+use batch::{CommitWatch, Core, Counters, FaultHook, Pending};
 use db::Db;
 use readers::Readers;
 use tx::{Desk, Tx};
@@ -70,6 +71,7 @@ pub struct SqliteOptions {
     readers: usize,
     checkpoint_pages: u64,
     fault: Option<FaultHook>,
+    watch: Option<CommitWatch>,
 }
 
 impl SqliteOptions {
@@ -84,6 +86,7 @@ impl SqliteOptions {
             readers: std::thread::available_parallelism().map_or(1, usize::from),
             checkpoint_pages: writer::CHECKPOINT_PAGES,
             fault: None,
+            watch: None,
         }
     }
 
@@ -97,6 +100,13 @@ impl SqliteOptions {
     #[must_use]
     pub fn inline(mut self) -> Self {
         self.inline = true;
+        self
+    }
+
+    /// Tells `watch` how long each commit took that wrote something: one synced write of the log.
+    #[must_use]
+    pub fn watch_commits(mut self, watch: impl Fn(Duration) + Send + Sync + 'static) -> Self {
+        self.watch = Some(Arc::new(watch));
         self
     }
 
@@ -132,7 +142,7 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`] if the file cannot be written, or its schema is not this program's.
     pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
-        let SqliteOptions { place, inline, clock, lease_term, readers, checkpoint_pages, fault } = options;
+        let SqliteOptions { place, inline, clock, lease_term, readers, checkpoint_pages, fault, watch } = options;
         let path = match &place {
             Place::File(path) => path.clone(),
             Place::Memory => PathBuf::from(":memory:"),
@@ -147,14 +157,14 @@ impl SqliteStore {
         let desk = Arc::new(Desk::new(clock, lease_term));
         if inline {
             conn.pragma_update(None, "wal_autocheckpoint", checkpoint_pages.cast_signed()).map_err(failed)?;
-            let core = Core::new(conn, place, Arc::clone(&desk), fault);
+            let core = Core::new(conn, place, Arc::clone(&desk), fault, watch);
             let counters = Arc::clone(&core.counters);
             return Ok(Self { desk, counters, mode: Mode::Inline(Box::new(Mutex::new(core))) });
         }
         conn.pragma_update(None, "wal_autocheckpoint", 0).map_err(failed)?;
         let log = Arc::new(Log::new(checkpoint_pages));
         log.watch(&mut conn).map_err(failed)?;
-        let core = Core::new(conn, place, Arc::clone(&desk), fault);
+        let core = Core::new(conn, place, Arc::clone(&desk), fault, watch);
         let counters = Arc::clone(&core.counters);
         let checkpointer = connect::checkpointer(&path).map_err(failed)?;
         let readers = Arc::new(Readers::open(&path, readers).map_err(failed)?);

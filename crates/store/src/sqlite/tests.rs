@@ -33,7 +33,7 @@ fn on_disk(dir: &Path) -> SqliteOptions {
 fn core(fault: Option<FaultHook>) -> Core {
     let mut conn = connect::memory().expect("it opens");
     migrate::apply(&mut conn, migrate::MIGRATIONS, Timestamp::default()).expect("it migrates");
-    Core::new(conn, Place::Memory, Arc::new(Desk::new(clock(), TERM)), fault)
+    Core::new(conn, Place::Memory, Arc::new(Desk::new(clock(), TERM)), fault, None)
 }
 
 fn id(number: u64) -> [u8; 10] {
@@ -412,6 +412,7 @@ async fn nothing_reads_a_whole_table_to_find_a_row() {
     let statements = [
         tx::RUN_OF_INSTANCE,
         admit::CONTEXT_ID,
+        admit::KNOWN,
         admit::LEDGER,
         admit::PEEK,
         lease::RENEW,
