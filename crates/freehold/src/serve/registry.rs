@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use freehold_domain::lease::LeaseTerm;
 use freehold_server::Metrics;
@@ -23,8 +22,7 @@ pub(crate) fn path(config: &Config, data_dir: &Path) -> Result<PathBuf, Failure>
     }
 }
 
-/// Opens the database for a server: brings its schema up to date, and makes it if it is missing. `watch` is told how long
-/// each commit took.
+/// Opens the database for a server: brings its schema up to date, and makes it if it is missing. Its commits are timed.
 ///
 /// # Errors
 /// A database that cannot be opened, is damaged, or is newer than this program.

@@ -38,6 +38,9 @@ fn an_instance_is_made_answers_outlives_its_server_and_is_destroyed() {
     let id = made.body["id"].as_str().unwrap().to_owned();
     let hello = server.get(&format!("/i/{id}/hello"));
     assert_eq!((hello.status, &hello.body["instance_id"]), (200, &id.as_str().into()), "{hello:?}");
+    let metrics = server.get("/metrics").body.to_string();
+    assert!(metrics.contains("freehold_store_commit_seconds_count"), "{metrics}");
+    assert!(!metrics.contains("freehold_store_commit_seconds_count 0"), "commits are timed");
     let programs = home.programs();
     assert_eq!(programs.len(), 1, "{programs:?}");
     assert_eq!(hello.body["pid"], programs[0].1);
