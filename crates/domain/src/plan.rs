@@ -429,8 +429,12 @@ fn unless_just_failed(situation: &Situation<'_>, step: Step, look: Next) -> Next
         return look;
     };
     let proved_nothing = match record.status {
-        // A look that found something leaves no look-up behind once that is removed.
-        StepStatus::Done => reservation.lookups.last().is_none_or(|lookup| !lookup.absent),
+        StepStatus::Done => match reservation.lookups.last() {
+            Some(lookup) => !lookup.absent,
+            // A look that found something leaves no look-up behind once that is removed. The first time the next look
+            // is worth it at once; a provider that goes on showing what is gone is asked with pauses.
+            None => record.attempts > 1,
+        },
         StepStatus::Noted => false,
         StepStatus::Failed | StepStatus::Rejected | StepStatus::Unknown => true,
     };
