@@ -54,6 +54,8 @@ pub async fn serve(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
+        // A client that has said everything may close its half; what it asked for is done all the same.
+        .half_close(true)
         .header_read_timeout(bounds.head_read)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX);

@@ -128,3 +128,22 @@ async fn a_stop_does_not_wait_for_ever() {
     (&mut server.serving).await.unwrap().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(5), "a body that does not come holds nothing up");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_says_everything_and_leaves_is_served() {
+    let server = Server::start().await;
+    let body = r#"{"owner":"user:hasty"}"#;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST /v1/instances HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {OPERATOR}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    drop(stream);
+    let deadline = Instant::now() + PATIENCE;
+    while server.call(Method::GET, "/v1/owners/user:hasty").key(OPERATOR).send().await.status != 200 {
+        assert!(Instant::now() < deadline, "what it asked for was dropped");
+        tokio::task::yield_now().await;
+    }
+}
