@@ -258,6 +258,11 @@ fn resident_mib() -> f64 {
     line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) / 1024.0
 }
 
+/// The length of the log's file, in MiB: the most it ever was.
+fn log_mib(dir: &Path) -> f64 {
+    dir.join("registry.db-wal").metadata().map_or(0.0, |log| log.len() as f64 / 1024.0 / 1024.0)
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let total = arguments.next().and_then(|number| number.parse().ok()).unwrap_or(ADMISSIONS);
@@ -305,8 +310,9 @@ fn main() {
             let work = move |store, number| cycle(store, Arc::clone(&cycles), 10_000_000 + number);
             measure(&store, "cycles", 64, total.min(10_000), work).await.print();
             println!(
-                "log: {} pages; resident: {:.1} MiB; violations: {:?}",
+                "log: {} pages in {:.0} MiB; resident: {:.1} MiB; violations: {:?}",
                 store.log_pages(),
+                log_mib(dir.path()),
                 resident_mib(),
                 store.violations()
             );

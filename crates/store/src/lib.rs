@@ -1,8 +1,8 @@
 //! Where Freehold remembers.
 //!
 //! [`sqlite`] is the registry, and the records, in one file: one writer that commits for many at once, and readers that
-//! never wait for it. [`lock`] keeps a second server out of a data folder. With the feature `conformance`,
-//! [`conformance`] is the suite that any store must pass.
+//! never wait for it. [`lock`] keeps a second server out of a data folder. The feature `conformance` adds the suite that
+//! any store must pass.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

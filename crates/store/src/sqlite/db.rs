@@ -97,6 +97,12 @@ impl<'r> Columns<'r> {
         T::column_result(raw).map_err(|error| self.wrong(error))
     }
 
+    /// Whether the next column is null. It stays the next one.
+    pub(super) fn next_is_null(&self) -> Result<bool, StoreError> {
+        let raw = self.row.get_ref(self.next).map_err(|e| before_commit(&e))?;
+        Ok(matches!(raw, ValueRef::Null))
+    }
+
     /// A text.
     pub(super) fn text(&mut self) -> Result<&'r str, StoreError> {
         let raw = self.raw()?;

@@ -82,15 +82,20 @@ pub(super) fn give_back(tx: Tx<'_>, leases: &[Lease]) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Rings the timers of what earlier lives of a node held. Holders stay on record, so that whoever claims says from whom.
+/// Timers that one transaction rings for a node that returned: few enough that nobody waits long behind it.
+pub(super) const RETURNED_BATCH: u64 = 2_000;
+
+/// What rang already is behind, so each batch goes on where the one before it ended.
+pub(super) const RETURNED: &str = "\
+    UPDATE operations SET due_at = ?3 WHERE rowid IN ( \
+        SELECT rowid FROM operations INDEXED BY operations_due \
+        WHERE due_at > ?3 AND holder_node = ?1 AND holder_incarnation <> ?2 LIMIT ?4)";
+
+/// Rings timers of what earlier lives of a node held, at most [`RETURNED_BATCH`]. Holders stay on record, so that whoever
+/// claims says from whom.
 pub(super) fn node_returned(tx: Tx<'_>, node: &NodeId, incarnation: u64) -> Result<u64, StoreError> {
-    let rung = tx.run(
-        "UPDATE operations SET due_at = min(due_at, ?3) WHERE rowid IN ( \
-             SELECT rowid FROM operations INDEXED BY operations_due \
-             WHERE due_at IS NOT NULL AND holder_node = ?1 AND holder_incarnation <> ?2)",
-        params![node.as_str(), incarnation.cast_signed(), tx.now().as_micros()],
-    )?;
-    Ok(rung as u64)
+    let params = params![node.as_str(), incarnation.cast_signed(), tx.now().as_micros(), count(RETURNED_BATCH)];
+    Ok(tx.run(RETURNED, params)? as u64)
 }
 
 /// Rings an operation's timer, unless somebody holds it.

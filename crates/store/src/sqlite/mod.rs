@@ -1,9 +1,9 @@
 //! The registry and the records in one SQLite file.
 //!
-//! Read in this order: `migrations/` (what there is), [`batch`] (how it is written), `tx` (how a change of the domain's
+//! Read in this order: `migrations/` (what there is), `batch` (how it is written), `tx` (how a change of the domain's
 //! becomes rows), `admit`, `lease`, `journal`, `accept` (the sentences), `port` (which sentence each method is).
 //!
-//! - One connection writes. Requests that wait at the same time share one transaction and one sync; see [`batch`].
+//! - One connection writes. Requests that wait at the same time share one transaction and one sync; see `batch`.
 //! - What was answered is on disk: the log is synced at every commit.
 //! - Readers see only what was committed, and neither wait nor are waited for.
 //! - The domain decides inside the transaction; the fence is in the statement that writes.
@@ -206,7 +206,7 @@ impl SqliteStore {
     }
 
     /// Runs a request in a transaction, with whatever others wait at the same time. It may run more than once; see
-    /// [`batch`].
+    /// `batch`.
     async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,

@@ -132,8 +132,15 @@ impl Store for SqliteStore {
     }
 
     async fn node_returned(&self, node: &NodeId, incarnation: u64) -> Result<u64, StoreError> {
-        let node = node.clone();
-        self.write(move |tx| lease::node_returned(tx, &node, incarnation)).await
+        let mut rung = 0;
+        loop {
+            let node = node.clone();
+            let some = self.write(move |tx| lease::node_returned(tx, &node, incarnation)).await?;
+            rung += some;
+            if some < lease::RETURNED_BATCH {
+                return Ok(rung);
+            }
+        }
     }
 
     async fn due_list(&self, limit: usize) -> Result<Vec<OperationId>, StoreError> {

@@ -11,15 +11,21 @@ use rusqlite::params;
 use super::db::{Columns, Db, micros};
 use super::tx::Tx;
 
-pub(super) const ROW: &str = "\
-    SELECT instance_id, owner, assigned_user, provider, tier, created_at, destroyed_at FROM records_instances \
-    WHERE instance_id = ?1";
-pub(super) const SUBSCRIPTION: &str = "\
-    SELECT id, instance_id, status, plan, price_version, started_at, ended_at FROM records_subscriptions \
-    WHERE instance_id = ?1";
-pub(super) const ACTIVE: &str = "\
-    SELECT instance_id FROM records_instances WHERE owner = ?1 AND assigned_user = ?2 AND destroyed_at IS NULL \
-    ORDER BY created_at, instance_id";
+/// A row with its subscription: one statement, so that both are from one moment. There is no subscription without a row.
+macro_rules! view {
+    ($condition:literal) => {
+        concat!(
+            "SELECT i.instance_id, i.owner, i.assigned_user, i.provider, i.tier, i.created_at, i.destroyed_at, s.id, \
+             s.instance_id, s.status, s.plan, s.price_version, s.started_at, s.ended_at \
+             FROM records_instances i LEFT JOIN records_subscriptions s ON s.instance_id = i.instance_id WHERE ",
+            $condition
+        )
+    };
+}
+
+pub(super) const DESCRIBE: &str = view!("i.instance_id = ?1");
+pub(super) const ACTIVE: &str =
+    view!("i.owner = ?1 AND i.assigned_user = ?2 AND i.destroyed_at IS NULL ORDER BY i.created_at, i.instance_id");
 
 fn row(row: &mut Columns<'_>) -> Result<InstanceRow, StoreError> {
     Ok(InstanceRow {
@@ -44,19 +50,20 @@ fn subscription(row: &mut Columns<'_>) -> Result<Subscription, StoreError> {
     })
 }
 
+fn view(columns: &mut Columns<'_>) -> Result<RecordsView, StoreError> {
+    let row = row(columns)?;
+    let subscription = if columns.next_is_null()? { None } else { Some(subscription(columns)?) };
+    Ok(RecordsView { row: Some(row), subscription })
+}
+
 /// What is on record of an instance.
 pub(super) fn describe(db: Db<'_>, instance: InstanceId) -> Result<RecordsView, StoreError> {
-    Ok(RecordsView {
-        row: db.first(ROW, params![instance.as_bytes()], row)?,
-        subscription: db.first(SUBSCRIPTION, params![instance.as_bytes()], subscription)?,
-    })
+    Ok(db.first(DESCRIBE, params![instance.as_bytes()], view)?.unwrap_or_default())
 }
 
 /// The instances of a context whose rows are active, oldest first.
 pub(super) fn active_in(db: Db<'_>, context: &Context) -> Result<Vec<RecordsView>, StoreError> {
-    let owner = context.owner().to_string();
-    let instances = db.all(ACTIVE, params![owner, context.assigned_user().as_str()], |row| row.id())?;
-    instances.into_iter().map(|instance| describe(db, instance)).collect()
+    db.all(ACTIVE, params![context.owner().to_string(), context.assigned_user().as_str()], view)
 }
 
 /// Whether an instance's registry says that it is still being made. An executor that lost its right may write late; what

@@ -11,9 +11,7 @@ use freehold_domain::reservation::FrozenSpec;
 use freehold_domain::run::{self, Bid, Refused, Run};
 use freehold_domain::time::Timestamp;
 use freehold_engine::audit::{GENESIS, hash};
-use freehold_engine::ports::{
-    Admission, AdmitRefused, Admitted, Asked, AuditQuery, InstanceQuery, Records, Store, UnresolvedSummary,
-};
+use freehold_engine::ports::{Admission, AdmitRefused, Admitted, Asked, AuditQuery, Records, Store, UnresolvedSummary};
 use rusqlite::Connection;
 
 use super::*;
@@ -253,6 +251,16 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// How many of these owners have no instance.
+async fn missing(store: &SqliteStore, owners: &[String]) -> usize {
+    let mut missing = 0;
+    for owner in owners {
+        let owner = format!("user:{owner}").parse().expect("an owner");
+        missing += usize::from(store.owner_describe(&owner).await.expect("answers").is_empty());
+    }
+    missing
+}
+
 fn copy(from: &Path, to: &Path) {
     for name in ["registry.db", "registry.db-wal"] {
         std::fs::copy(from.join(name), to.join(name)).expect("a copy");
@@ -287,14 +295,12 @@ async fn what_was_acknowledged_survives_a_kill() {
     after.await.expect("it ends");
 
     let store = SqliteStore::open(on_disk(killed.path())).expect("it opens after a kill");
-    for owner in acknowledged {
-        let query = InstanceQuery {
-            owner: Some(format!("user:{owner}").parse().expect("an owner")),
-            limit: 2,
-            ..Default::default()
-        };
-        assert_eq!(store.instance_list(&query).await.expect("answers").items.len(), 1, "{owner} was acknowledged");
-    }
+    assert_eq!(missing(&store, &acknowledged).await, 0, "what was acknowledged is there");
+    // The twin: without the log nothing is, and the look would have said so.
+    let lost = tempfile::tempdir().expect("a folder");
+    std::fs::copy(dir.path().join("registry.db"), lost.path().join("registry.db")).expect("a copy");
+    let lossy = SqliteStore::open(on_disk(lost.path())).expect("it opens");
+    assert_eq!(missing(&lossy, &acknowledged).await, acknowledged.len());
     let trail = store.audit_read(&AuditQuery { after: 0, instance: None, limit: 10_000 }).await.expect("answers");
     for record in &trail.items {
         assert_eq!(record.hash, hash(&GENESIS, &record.context, 1, &record.event), "each context has one line");
@@ -335,6 +341,21 @@ async fn the_log_does_not_grow_without_bound_under_load() {
     readers.await.expect("it ends");
     assert!(longest.get() < LIMIT * 50, "the log grew to {} pages", longest.get());
     assert_eq!(store.unresolved_summary().await.expect("answers").in_progress, acknowledged);
+}
+
+#[tokio::test]
+async fn a_returned_node_rings_more_timers_than_fit_one_batch() {
+    let store = SqliteStore::open(SqliteOptions::memory(clock(), TERM)).expect("it opens");
+    let held = lease::RETURNED_BATCH * 2 + 1;
+    for number in 0..held {
+        let mut admission = admission(number, &format!("u{number}"));
+        admission.asked.holder = Some(crate::conformance::node("a"));
+        store.admit(admission).await.expect("taken");
+    }
+    let node = crate::conformance::node("a").node;
+    assert_eq!(store.node_returned(&node, 2).await, Ok(held));
+    assert_eq!(store.due_list(10_000).await.expect("answers").len() as u64, held);
+    assert_eq!(store.node_returned(&node, 2).await, Ok(0), "they rang already");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -416,6 +437,7 @@ async fn nothing_reads_a_whole_table_to_find_a_row() {
         admit::LEDGER,
         admit::PEEK,
         lease::RENEW,
+        lease::RETURNED,
         timers::DUE,
         timers::DUE_NEXT,
         timers::TO_CHECK,
@@ -426,8 +448,7 @@ async fn nothing_reads_a_whole_table_to_find_a_row() {
         describe::ROUTE,
         audit::OF_INSTANCE,
         keys::TO_FORGET,
-        records::ROW,
-        records::SUBSCRIPTION,
+        records::DESCRIBE,
         records::ACTIVE,
     ];
     for sql in statements {
