@@ -130,20 +130,29 @@ async fn a_stop_does_not_wait_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_says_everything_and_leaves_is_served() {
+async fn clients_that_say_everything_and_leave_are_served() {
     let server = Server::start().await;
-    let body = r#"{"owner":"user:hasty"}"#;
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let head = format!(
-        "POST /v1/instances HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {OPERATOR}\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    drop(stream);
+    for number in 0..40 {
+        let body = format!(r#"{{"owner":"user:hasty-{number}"}}"#);
+        let head = format!(
+            "POST /v1/instances HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {OPERATOR}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        // From another thread, so that everything is there before the server looks.
+        let address = server.address;
+        let left = std::thread::spawn(move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+        });
+        left.join().unwrap();
+    }
     let deadline = Instant::now() + PATIENCE;
-    while server.call(Method::GET, "/v1/owners/user:hasty").key(OPERATOR).send().await.status != 200 {
-        assert!(Instant::now() < deadline, "what it asked for was dropped");
-        tokio::task::yield_now().await;
+    for number in 0..40 {
+        let owner = format!("/v1/owners/user:hasty-{number}");
+        while server.call(Method::GET, &owner).key(OPERATOR).send().await.status != 200 {
+            assert!(Instant::now() < deadline, "what client {number} asked for was dropped");
+            tokio::task::yield_now().await;
+        }
     }
 }
