@@ -308,6 +308,61 @@ fn a_stop_is_gentle_first_and_ends_what_does_not_listen() {
 }
 
 #[test]
+fn a_stop_ends_a_launch_that_is_under_way() {
+    on_two_threads(async {
+        let world = Arc::new(World::new());
+        let ident = world.ident(1);
+        world.ensure(&ident).await;
+        world.stop(&ident).await;
+        eventually("its launcher to be gone", async || world.shims(&ident).is_empty()).await;
+        // A start that a stop replaced: its launcher is on its way to the turn, and slow.
+        let turn = fs::File::open(world.folder(&ident)).unwrap();
+        turn.lock().unwrap();
+        let launch = {
+            let (world, ident) = (Arc::clone(&world), ident.clone());
+            tokio::spawn(async move { world.try_runtime(&ident, &["sleep", "3600"]).await })
+        };
+        eventually("the launcher to wait", async || !world.shims(&ident).is_empty()).await;
+        let shim = world.shims(&ident)[0];
+        world::signal(shim, Signal::STOP);
+        drop(turn);
+        world.stop(&ident).await;
+        world::signal(shim, Signal::CONT);
+        let outcome = launch.await.unwrap();
+        assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
+        assert!(world.programs(&ident).is_empty());
+        world.until(&ident, RuntimeState::Stopped).await;
+    });
+}
+
+#[test]
+fn a_start_while_the_program_is_stopping_starts_another() {
+    on_two_threads(async {
+        let world = Arc::new(World::new());
+        let ident = world.ident(1);
+        world.ensure_base(&ident).await;
+        let command =
+            ["bash", "-c", "trap 'echo asked; sleep 0.3; exit' TERM; echo ready; while :; do sleep 0.01; done"];
+        assert!(matches!(world.try_runtime(&ident, &command).await, Outcome::Done(_)));
+        eventually("the trap to be set", async || world.log(&ident).contains("ready")).await;
+        let stop = {
+            let (world, ident) = (Arc::clone(&world), ident.clone());
+            tokio::spawn(async move { world.stop(&ident).await })
+        };
+        eventually("it to be asked", async || world.log(&ident).contains("asked")).await;
+        let outcome = world.try_runtime(&ident, &command).await;
+        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+        stop.await.unwrap();
+        world.until(&ident, RuntimeState::Running).await;
+        assert_eq!(
+            world.record(&ident)["launch"],
+            2,
+            "the one that was asked to stop is not taken for the one to start"
+        );
+    });
+}
+
+#[test]
 fn a_program_listens_where_it_is_told_and_sees_no_secret_of_the_server() {
     on_two_threads(async {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};

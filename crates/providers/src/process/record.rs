@@ -189,9 +189,14 @@ fn up(record: &Record) -> io::Result<RuntimeState> {
     Ok(if settled { RuntimeState::Running } else { RuntimeState::Starting })
 }
 
-fn down(folder: &Folder, record: &Record) -> io::Result<RuntimeState> {
+/// Whether this launch was asked to stop: its program ends, or has.
+pub(super) fn is_to_stop(folder: &Folder, record: &Record) -> io::Result<bool> {
     let stop: Option<StopAsked> = durable::read_record(&folder.stop())?;
-    if stop.is_some_and(|stop| stop.launch == record.launch) {
+    Ok(stop.is_some_and(|stop| stop.launch == record.launch))
+}
+
+fn down(folder: &Folder, record: &Record) -> io::Result<RuntimeState> {
+    if is_to_stop(folder, record)? {
         return Ok(RuntimeState::Stopped);
     }
     if let (true, Some(shim)) = (record.shim_is_alive()?, record.shim) {

@@ -168,7 +168,12 @@ impl Launch {
         if let Some(record) = &known
             && record.is_alive()?
         {
-            return Ok(Won::Nothing(Report::Running(record.clone())));
+            if !record::is_to_stop(&self.folder, record)? {
+                return Ok(Won::Nothing(Report::Running(record.clone())));
+            }
+            if !see_off(record)? {
+                return Ok(Won::Nothing(Report::Failed("the program that is to stop does not end".to_owned())));
+            }
         }
         if let Some(found) = record::unrecorded(known.as_ref(), &self.marker.processes()?)? {
             durable::replace_record(&self.folder.runtime(), &found)?;
@@ -266,6 +271,15 @@ impl Launch {
             .stderr(Stdio::piped());
         Ok(command)
     }
+}
+
+/// Waits for the end of a program that was asked to stop, and kills it where whoever asked went away. Says whether it
+/// is dead.
+fn see_off(record: &Record) -> io::Result<bool> {
+    if !kernel::await_death(record.main, Instant::now() + super::GRACE)? {
+        kernel::signal(record.main, Signal::KILL)?;
+    }
+    kernel::await_death(record.main, Instant::now() + LAST_LAUNCH_TIMEOUT)
 }
 
 fn identity_of(child: &Child) -> io::Result<Identity> {

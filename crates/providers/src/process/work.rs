@@ -168,6 +168,8 @@ impl Place {
             let Some(turn) = turn else {
                 return Ok(Outcome::NotSent("a launch or clean-up takes too long".to_owned()));
             };
+            // A launch that waits for its turn would start what was just stopped.
+            self.end_launches(&folder)?;
             let known = Record::read(&folder)?;
             let found = match &known {
                 Some(record) if record.is_alive()? => None,
