@@ -41,8 +41,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 fn put(path: &Path, content: &[u8], flags: RenameFlags) -> io::Result<()> {
-    let draft = parent(path).join(unique(".draft-"));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let (draft, mut file) = draft_file(parent(path))?;
     let written = file
         .write_all(content)
         .and_then(|()| file.sync_all())
@@ -51,6 +50,18 @@ fn put(path: &Path, content: &[u8], flags: RenameFlags) -> io::Result<()> {
         remove_if_there(&draft)?;
     }
     written.and_then(|()| sync_folder(parent(path)))
+}
+
+/// A new file beside its final place. A dead process with our pid, as in a container that was started again, may have
+/// left drafts of the same names; they are not what [`ErrorKind::AlreadyExists`] tells of.
+fn draft_file(folder: &Path) -> io::Result<(PathBuf, File)> {
+    loop {
+        let draft = folder.join(unique(".draft-"));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            opened => return Ok((draft, opened?)),
+        }
+    }
 }
 
 /// [`replace`] with a record.
@@ -184,6 +195,18 @@ mod tests {
         replace(&path, b"three").unwrap();
         assert_eq!(read_if_there(&path).unwrap().unwrap(), b"three");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn what_a_dead_process_with_our_pid_left_half_made_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tombstone");
+        let next = COUNTER.load(Ordering::Relaxed);
+        for count in next..next + 100 {
+            fs::write(folder.path().join(format!(".draft-{}-{count}", std::process::id())), "hal").unwrap();
+        }
+        create(&path, b"sealed").unwrap();
+        assert_eq!(read_if_there(&path).unwrap().unwrap(), b"sealed", "it is not taken for there already");
     }
 
     #[test]
