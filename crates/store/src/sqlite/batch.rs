@@ -269,6 +269,7 @@ impl Core {
         tracing::error!(%error, "a transaction cannot be rolled back; the database is opened again");
         if let Place::File(path) = &self.place {
             match connect::writer(path) {
+                // Nobody watches this one's log; SQLite's own limit keeps it short.
                 Ok(conn) => self.conn = conn,
                 Err(error) => tracing::error!(%error, "the database cannot be opened again"),
             }

@@ -63,5 +63,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection> {
 /// The connection that moves pages from the log into the database.
 pub(super) fn checkpointer(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, flags() | OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    tuned(conn, READER_CACHE_KIB)
+    let conn = tuned(conn, READER_CACHE_KIB)?;
+    conn.busy_timeout(super::writer::READERS_WAIT)?;
+    Ok(conn)
 }

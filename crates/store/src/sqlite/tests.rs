@@ -343,6 +343,23 @@ async fn the_log_does_not_grow_without_bound_under_load() {
     assert_eq!(store.unresolved_summary().await.expect("answers").in_progress, acknowledged);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_store_leaves_little_to_replay() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut options = on_disk(dir.path());
+    options.checkpoint_pages = 1_000;
+    let store = SqliteStore::open(options).expect("it opens");
+    for number in 0.. {
+        if store.log_pages() > 400 {
+            break;
+        }
+        store.admit(admission(number, &format!("u{number}"))).await.expect("taken");
+    }
+    let log = dir.path().join("registry.db-wal");
+    until("the log to be emptied", || log.metadata().is_ok_and(|log| log.len() == 0)).await;
+    store.admit(admission(1 << 32, "alice")).await.expect("it goes on");
+}
+
 #[tokio::test]
 async fn a_returned_node_rings_more_timers_than_fit_one_batch() {
     let store = SqliteStore::open(SqliteOptions::memory(clock(), TERM)).expect("it opens");

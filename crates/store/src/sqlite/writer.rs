@@ -34,11 +34,15 @@ const PASSES_MAX: u32 = 6;
 /// Further pages after which starting over is tried again, where readers were inside.
 const RETRY_PAGES: u64 = 2_000;
 
-/// How long the writer waits for readers to leave the log.
-const READERS_WAIT: Duration = Duration::from_millis(5);
+/// How long whoever starts the log over waits for readers to leave it. The writer waits meanwhile.
+pub(super) const READERS_WAIT: Duration = Duration::from_millis(5);
 
-/// How often an idle store looks whether its log can be emptied, so that the next start finds little to replay.
+/// How long nothing must have been written before a log is emptied that is longer than [`IDLE_PART`] of its limit: a start
+/// after a kill replays what is in it, 80 MB in some 100 ms.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+/// The part of the log's limit that an idle store may leave for the next start to replay.
+const IDLE_PART: u64 = 5;
 
 /// What the writer is sent.
 pub(super) enum Message {
@@ -123,12 +127,22 @@ fn write(mut core: Core, mut queue: mpsc::Receiver<Message>, log: &Log, signal: 
         }
     }
     // Leave a database behind that opens without anything to replay.
-    if let Err(error) = core.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
-        tracing::warn!(%error, "the log could not be emptied at the end; the next start replays it");
-    }
+    empty(&core.conn);
     drop(core);
     for done in closed {
         let _ = done.send(());
+    }
+}
+
+/// Moves everything and cuts the log to nothing. Answers whether it did.
+fn empty(conn: &Connection) -> bool {
+    let emptied = conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0));
+    match emptied {
+        Ok(busy) => !busy,
+        Err(error) => {
+            tracing::warn!(%error, "the log could not be emptied; the next start replays it");
+            false
+        }
     }
 }
 
@@ -154,13 +168,11 @@ fn with_wait<T>(conn: &Connection, wait: Duration, f: impl FnOnce() -> rusqlite:
 
 fn shorten(conn: &Connection, signalled: &signals::Receiver<()>, log: &Log) {
     let mut seen = 0;
-    let mut moved = 0;
     loop {
         match signalled.recv_timeout(IDLE_LOOK) {
             Ok(()) => {
                 for _ in 0..PASSES_MAX {
                     let (length, done) = pass(conn);
-                    moved = done;
                     if length.saturating_sub(done) <= FINISH_PAGES {
                         log.finish.store(true, Ordering::Release);
                         break;
@@ -168,9 +180,8 @@ fn shorten(conn: &Connection, signalled: &signals::Receiver<()>, log: &Log) {
                 }
             }
             Err(signals::RecvTimeoutError::Timeout) => {
-                let idle = log.pages() == seen;
-                if idle && seen != moved {
-                    moved = pass(conn).1;
+                if log.pages() == seen && seen > log.limit / IDLE_PART && empty(conn) {
+                    log.pages.store(0, Ordering::Relaxed);
                 }
                 seen = log.pages();
             }
