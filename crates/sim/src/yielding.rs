@@ -58,7 +58,7 @@ yielding! { Store:
     async settle(lease: &Lease, settle: Settle, answer: Option<Answer>) -> Result<Run, StoreError>;
     async destroy_intent_set(instance: InstanceId, reason: Option<String>, asked: Asked) -> Result<DestroyAccepted, StoreError>;
     async work_begin(instance: InstanceId, work: Work, asked: Asked) -> Result<WorkAccepted, StoreError>;
-    async repair(proof: CanonicalSuccess, endpoint: Endpoint, actor: Actor, at: Timestamp, check_at: Timestamp) -> Result<Result<Run, IllegalTransition>, StoreError>;
+    async repair(proof: CanonicalSuccess, endpoint: Endpoint, actor: Actor, at: Timestamp, check_at: Timestamp, answer: Option<Answer>) -> Result<Result<Run, IllegalTransition>, StoreError>;
     async release_override(instance: InstanceId, expected: &'static str, said: OperatorOverride, asked: Asked) -> Result<Result<Run, IllegalTransition>, StoreError>;
     async hurry(operation: OperationId) -> Result<(), StoreError>;
     async watched(instance: InstanceId, epoch: Epoch, state: RuntimeState, at: Timestamp, check_at: Timestamp, settled_after: Duration) -> Result<(), StoreError>;

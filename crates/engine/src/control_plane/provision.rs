@@ -8,10 +8,12 @@ use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::lease::TierName;
 use freehold_domain::ledger::Refusal;
 use freehold_domain::records::CanonicalSuccess;
-use freehold_domain::run::Bid;
+use freehold_domain::run::{self, Bid, Change, Run};
 
 use super::{ControlPlane, Provision, SpecRequest};
-use crate::ports::{Admission, AdmitRefused, Admitted, Blueprint, ContextPeek, EntitlementRefused, StoreError};
+use crate::ports::{
+    Admission, AdmitRefused, Admitted, Blueprint, ContextPeek, EntitlementRefused, Registered, StoreError,
+};
 use crate::spec::Spec;
 use crate::world::Template;
 
@@ -180,17 +182,24 @@ impl ControlPlane {
         let Ok(records) = world.records.describe(instance).await else { return false };
         let Some(proof) = CanonicalSuccess::establish(&records) else { return false };
         let Ok(Some(registered)) = world.store.instance_describe(instance).await else { return false };
-        let reservation = registered.reservation;
+        let Registered { reservation, operation, .. } = registered;
         let provider = world.provider(&reservation.provider);
         let Some(endpoint) = provider.and_then(|provider| provider.endpoint(&reservation.resources)) else {
             return false;
         };
         let now = world.clock.now();
         let check_at = now.plus(world.policy.retry_min);
-        let repaired = matches!(world.store.repair(proof, endpoint, actor, now, check_at).await, Ok(Ok(_)));
+        let id = operation.id;
+        let run = Run { reservation, operation };
+        let Ok(foreseen) = run::repaired(&run, &proof, &endpoint, actor, now, check_at) else { return false };
+        let Change { run: Run { reservation, operation }, route, .. } = foreseen;
+        // The caller that began it may ask again with its key, and gets what it would have got from the executor.
+        let answer = world.render.provision(&Registered { reservation, operation, route }, &records);
+        let repaired = world.store.repair(proof, endpoint, actor, now, check_at, Some(answer)).await;
+        let repaired = matches!(repaired, Ok(Ok(_)));
         if repaired {
             world.meter.reconciliation("repaired");
-            world.driver.changed(instance, reservation.operation);
+            world.driver.changed(instance, id);
         }
         repaired
     }

@@ -441,7 +441,7 @@ pub trait Store: Send + Sync {
     /// Accepts work on a complete instance.
     async fn work_begin(&self, instance: InstanceId, work: Work, asked: Asked) -> Result<WorkAccepted, StoreError>;
 
-    /// Completes a reservation whose canonical success is proven.
+    /// Completes a reservation whose canonical success is proven, with the answer to its caller.
     async fn repair(
         &self,
         proof: CanonicalSuccess,
@@ -449,6 +449,7 @@ pub trait Store: Send + Sync {
         actor: Actor,
         at: Timestamp,
         check_at: Timestamp,
+        answer: Option<Answer>,
     ) -> Result<Result<Run, IllegalTransition>, StoreError>;
 
     /// Releases a reservation on an operator's word, if its status is still `expected`.

@@ -1,6 +1,13 @@
 //! Operators' tools.
 
-use freehold_domain::resource::ResourceKind;
+use std::time::Duration;
+
+use freehold_domain::ids::{InstanceId, SubscriptionId};
+use freehold_domain::operation::Step;
+use freehold_domain::records::{InstanceRow, Subscription, SubscriptionStatus};
+use freehold_domain::resource::{Resource, ResourceKind, RuntimeState};
+use freehold_domain::run::{Effect, Finding, Note, Run, Then};
+use freehold_engine::ports::Registered;
 use freehold_providers::fake::{CallKind, Fault};
 use serde_json::{Value, json};
 
@@ -62,6 +69,60 @@ async fn a_complete_reservation_is_repaired_already_and_not_releasable() {
     assert_eq!(repaired["status"], "completed");
     let active = server.post(&format!("{path}/release")).json(&release("completed", true)).send().await;
     active.problem(409, "reservation_active");
+}
+
+/// Everything that a provision makes is there and on record, and its executor is gone.
+async fn finished_by_nobody(server: &Server, instance: InstanceId) {
+    let (store, records) = (&server.world.store, &server.world.records);
+    let Registered { reservation, operation, .. } = store.instance_describe(instance).await.unwrap().unwrap();
+    let run = Run { reservation, operation };
+    let (lease, at) = (run.lease().unwrap(), server.world.clock.now());
+    for kind in ResourceKind::ALL {
+        let resource = Resource { kind, id: "4711".into(), region: None, handle: String::new() };
+        let made = Finding::Done(Effect::Made { resource, runtime: Some(RuntimeState::Starting) });
+        let note = Note { at, finding: Some((Step::making(kind), made)), then: Then::Look };
+        store.note(&lease, note).await.unwrap();
+    }
+    let reservation = run.reservation;
+    let row = InstanceRow {
+        instance,
+        context: reservation.context,
+        provider: reservation.provider,
+        tier: reservation.tier,
+        created_at: at,
+        destroyed_at: None,
+    };
+    let subscription = Subscription {
+        id: SubscriptionId::mint(1, [1; 10]),
+        instance,
+        status: SubscriptionStatus::Active,
+        plan: "large".into(),
+        price_version: reservation.price_version,
+        started_at: at,
+        ended_at: None,
+    };
+    records.insert(row).await.unwrap();
+    records.subscription_put(subscription).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_create_that_was_repaired_gets_the_same_bytes_again() {
+    let server = Server::paused().await;
+    let ask = || server.create("user:alice").header("idempotency-key", "k").header("prefer", "wait=0").send();
+    let begun = ask().await.with(202).json();
+    let id = begun["operation"]["instance_id"].as_str().unwrap();
+    let instance: InstanceId = id.parse().unwrap();
+    finished_by_nobody(&server, instance).await;
+    server.post(&format!("/v1/reservations/{id}/repair")).send().await.with(200);
+    let first = ask().await.with(201);
+    assert_eq!(first.json()["status"], "starting");
+
+    let store = &server.world.store;
+    let Registered { reservation, .. } = store.instance_describe(instance).await.unwrap().unwrap();
+    let (at, later) = (server.world.clock.now(), Duration::from_secs(300));
+    store.watched(instance, reservation.epoch, RuntimeState::Running, at, at.plus(later), later).await.unwrap();
+    assert_eq!(server.get(&format!("/v1/instances/{id}")).await.json()["status"], "running");
+    assert_eq!(ask().await.with(201).body, first.body, "whatever has become of it");
 }
 
 #[tokio::test(flavor = "multi_thread")]

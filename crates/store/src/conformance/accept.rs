@@ -9,9 +9,9 @@ use freehold_domain::operation::{OperationKind, OperationStatus, Step};
 use freehold_domain::reservation::{FrozenSpec, Power, Resolution, Status};
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{Run, Settlement, Then, Work, WorkRefused};
-use freehold_engine::ports::{DestroyAccepted, StoreError, WorkAccepted};
+use freehold_engine::ports::{Admission, DestroyAccepted, StoreError, WorkAccepted};
 
-use super::{Bench, failure, journal::cleaned, user};
+use super::{Bench, answer, failure, journal::cleaned, key, user};
 
 async fn destroy(bench: &Bench, run: &Run) -> DestroyAccepted {
     let reason = Some("no longer wanted".to_owned());
@@ -165,20 +165,24 @@ pub async fn an_update_changes_the_spec(bench: Arc<Bench>) {
 /// Whoever held it, and whatever the provider said.
 pub async fn a_repair_completes_what_is_proven(bench: Arc<Bench>) {
     let endpoint = Endpoint("http://127.0.0.1:4000".to_owned());
-    for (name, gives_up) in [("alice", false), ("bob", true)] {
-        let mut run = bench.made(&bench.taken(&user(name)).await).await;
+    for (name, scope, gives_up) in [("alice", 1, false), ("bob", 2, true)] {
+        let admission = Admission { idempotency: Some(key(scope, 1)), ..bench.admission(&user(name)) };
+        let mut run = bench.made(&bench.take(admission).await).await;
         // Both are on record, and the executor was never told.
         let proof = bench.proof(&run.reservation).await;
         if gives_up {
             run = bench.settle(&run, Settlement::GiveUp(failure()), None).await.expect("it gives up");
         }
         let check_at = bench.now().plus(Duration::from_secs(1));
+        let said = Some(answer(201, name));
         let repaired =
-            bench.store.repair(proof, endpoint.clone(), Actor::Operator, bench.now(), check_at).await.expect("answers");
-        let repaired = repaired.expect("it is lawful");
+            bench.store.repair(proof, endpoint.clone(), Actor::Operator, bench.now(), check_at, said.clone()).await;
+        let repaired = repaired.expect("answers").expect("it is lawful");
         bench.check(&repaired).await;
         assert_eq!(repaired.reservation.status, Status::Completed);
         assert!(bench.described(&run).await.route.is_some_and(|route| route.is_live()));
+        let view = bench.store.operation_describe(run.operation.id).await.expect("answers").expect("is there");
+        assert_eq!(view.answer, said, "whoever asks with the key again is told");
         let late = bench.note(&run, None, Then::Look).await;
         assert!(matches!(late, Err(StoreError::Refused(_))), "the old executor is fenced: {late:?}");
     }
@@ -190,7 +194,8 @@ pub async fn a_repair_of_the_dead_is_refused(bench: Arc<Bench>) {
     let run = bench.made(&bench.taken(&user("alice")).await).await;
     let proof = bench.proof(&run.reservation).await;
     let accepted = destroying(&bench, &run).await;
-    let repair = async || bench.store.repair(proof, endpoint.clone(), Actor::System, bench.now(), bench.now()).await;
+    let repair =
+        async || bench.store.repair(proof, endpoint.clone(), Actor::System, bench.now(), bench.now(), None).await;
     assert!(repair().await.expect("answers").is_err(), "it is to be destroyed");
     bench.check(&accepted).await;
     let over = destroyed(&bench, &accepted).await;

@@ -8,7 +8,7 @@ use freehold_domain::reservation::IllegalTransition;
 use freehold_domain::route::Endpoint;
 use freehold_domain::run::{self, Begin, Destroy, Run, Work};
 use freehold_domain::time::Timestamp;
-use freehold_engine::ports::{Asked, DestroyAccepted, StoreError, WorkAccepted};
+use freehold_engine::ports::{Answer, Asked, DestroyAccepted, StoreError, WorkAccepted};
 
 use super::error::corrupt;
 use super::tx::Tx;
@@ -60,12 +60,13 @@ pub(super) fn repair(
     actor: Actor,
     at: Timestamp,
     check_at: Timestamp,
+    answer: Option<&Answer>,
 ) -> Result<Result<Run, IllegalTransition>, StoreError> {
     let loaded = tx.run_of(proof.instance())?;
     match run::repaired(&loaded.run, proof, endpoint, actor, at, check_at) {
         Err(illegal) => Ok(Err(illegal)),
         Ok(change) => {
-            tx.write(&loaded, &change, None)?;
+            tx.write(&loaded, &change, answer)?;
             Ok(Ok(change.run))
         }
     }

@@ -85,8 +85,9 @@ impl Store for SqliteStore {
         actor: Actor,
         at: Timestamp,
         check_at: Timestamp,
+        answer: Option<Answer>,
     ) -> Result<Result<Run, IllegalTransition>, StoreError> {
-        self.write(move |tx| accept::repair(tx, &proof, &endpoint, actor, at, check_at)).await
+        self.write(move |tx| accept::repair(tx, &proof, &endpoint, actor, at, check_at, answer.as_ref())).await
     }
 
     async fn release_override(
