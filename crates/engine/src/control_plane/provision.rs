@@ -98,6 +98,16 @@ impl ControlPlane {
     async fn admit(&self, request: Provision) -> Result<Provisioned, ProvisionRefused> {
         let world = &self.world;
         let limit = world.policy.instances_per_context;
+        // Most of a stampede ends here, without a transaction. A key comes before everything that the configuration
+        // decides: what was asked for may be offered no more, and its answer stays.
+        let taken = match world.store.context_peek(&request.context, limit, request.idempotency).await.map_err(store)? {
+            ContextPeek::Replayed { operation, instance } => {
+                return Ok(Provisioned { instance, operation, replayed: true });
+            }
+            ContextPeek::KeyReused => return Err(ProvisionRefused::KeyReused),
+            ContextPeek::Taken { refusal, unattended } => Some((refusal, unattended)),
+            ContextPeek::Free => None,
+        };
         let provider_name = request.provider.clone().unwrap_or_else(|| world.policy.default_provider.clone());
         let provider = world
             .provider(&provider_name)
@@ -106,15 +116,8 @@ impl ControlPlane {
             return Err(EntitlementRefused::TierNotOffered(tier.to_string()).into());
         }
         let template = self.template(&request.spec)?;
-
-        // Most of a stampede ends here, without a transaction.
-        match world.store.context_peek(&request.context, limit, request.idempotency).await.map_err(store)? {
-            ContextPeek::Replayed { operation, instance } => {
-                return Ok(Provisioned { instance, operation, replayed: true });
-            }
-            ContextPeek::KeyReused => return Err(ProvisionRefused::KeyReused),
-            ContextPeek::Taken { refusal, unattended } => return Err(self.conflict(refusal, unattended).await),
-            ContextPeek::Free => {}
+        if let Some((refusal, unattended)) = taken {
+            return Err(self.conflict(refusal, unattended).await);
         }
 
         let entitlement = world.billing.entitlement(&request.context, request.tier.as_ref()).await?;

@@ -1,6 +1,12 @@
 //! Creating: one instance, one answer, and every way to be refused.
 
+use std::sync::Arc;
+
+use freehold_domain::event::Actor;
+use freehold_domain::owner::Context;
 use freehold_domain::resource::{RejectionClass, ResourceKind};
+use freehold_engine::control_plane::{Caller, ControlPlane, Provision, ProvisionRefused, SpecRequest};
+use freehold_engine::ports::IdempotencyKey;
 use freehold_providers::fake::{CallKind, Fault};
 use http::Method;
 use serde_json::{Value, json};
@@ -94,6 +100,26 @@ async fn a_key_gets_the_same_bytes_again() {
     server.delete(&format!("/v1/instances/{id}")).await.with(200);
     let later = ask("k1", body).await.with(201);
     assert_eq!(later.body, first.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_known_whatever_is_offered_by_now() {
+    let server = Server::start().await;
+    let request = Provision {
+        caller: Caller { actor: Actor::Platform, request_id: "r".into() },
+        context: Context::new("user:alice".parse().unwrap(), None).unwrap(),
+        provider: Some("local".parse().unwrap()),
+        tier: Some("small".parse().unwrap()),
+        regions: Vec::new(),
+        spec: SpecRequest { template: Some("hello".into()), ..SpecRequest::default() },
+        idempotency: Some(IdempotencyKey { scope: [1; 32], fingerprint: [2; 32] }),
+    };
+    let first = ControlPlane::new(Arc::clone(&server.world)).provision(request.clone()).await.unwrap();
+    let restarted = ControlPlane::new(Arc::new(server.world_that_offers_nothing()));
+    let again = restarted.provision(request.clone()).await.unwrap();
+    assert_eq!((again.operation, again.replayed), (first.operation, true));
+    let other_key = Provision { idempotency: None, ..request };
+    assert_eq!(restarted.provision(other_key).await, Err(ProvisionRefused::ProviderUnknown("local".into())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -208,6 +208,28 @@ impl Server {
         Self { address, cloud, world, shutdown, serving, running, _folder: folder }
     }
 
+    /// What the same server is after a start with a configuration that offers nothing any more.
+    pub(crate) fn world_that_offers_nothing(&self) -> World {
+        let World { store, records, billing, clock, entropy, driver, gaps, meter, render, idents, .. } = &*self.world;
+        World {
+            store: Arc::clone(store),
+            records: Arc::clone(records),
+            billing: Arc::clone(billing),
+            providers: BTreeMap::new(),
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+            driver: Arc::clone(driver),
+            gaps: Arc::clone(gaps),
+            meter: Arc::clone(meter),
+            render: Arc::clone(render),
+            idents: idents.clone(),
+            vault: Vault::new(&[2; 32], Arc::clone(entropy)),
+            policy: Policy { tiers: BTreeMap::new(), templates: BTreeMap::new(), ..policy() },
+            holder: Holder { node: "node-a".parse().unwrap(), incarnation: 2 },
+            executes: true,
+        }
+    }
+
     /// Lets operations run.
     pub(crate) fn run(&self) {
         self.running.send_replace(true);
