@@ -5,7 +5,7 @@
 //! - At shutdown nothing new begins, what runs gets a moment, and every lease is given back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use freehold_domain::ids::{InstanceId, OperationId};
@@ -40,17 +40,20 @@ const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(60);
 /// How long runs in flight may go on at shutdown before their leases are given back under them.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
+/// How many admitted operations may wait for a place: more would lapse before they get one, and are taken by their timers.
+pub(crate) const HINTS_MAX: usize = 4096;
+
 /// Passes the engine's hints on.
 pub(crate) struct Hints {
-    pub(crate) admitted: mpsc::UnboundedSender<Claimed>,
+    pub(crate) admitted: mpsc::Sender<Claimed>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) timers: Arc<Notify>,
 }
 
 impl Driver for Hints {
     fn run(&self, claimed: Claimed) {
-        // At shutdown nobody listens any more: the lease lapses, or the next start takes it.
-        let _ = self.admitted.send(claimed);
+        // Where too many wait the lease lapses. At shutdown nobody listens any more: it lapses, or the next start takes it.
+        let _ = self.admitted.try_send(claimed);
     }
 
     fn changed(&self, instance: InstanceId, operation: OperationId) {
@@ -124,7 +127,7 @@ impl Drivers {
     /// Starts the loops.
     pub(crate) fn start(
         world: &Arc<World>,
-        admitted: mpsc::UnboundedReceiver<Claimed>,
+        admitted: mpsc::Receiver<Claimed>,
         timers: Arc<Notify>,
         duties: Duties,
         pulse: Pulse,
@@ -138,6 +141,7 @@ impl Drivers {
                 world: world.clone(),
                 places: Arc::new(Semaphore::new(RUNNING_MAX)),
                 runs: drivers.runs.clone(),
+                interrupted: Arc::default(),
                 stop: drivers.stop.clone(),
                 pulse,
             };
@@ -176,12 +180,14 @@ struct Running {
     world: Arc<World>,
     places: Arc<Semaphore>,
     runs: TaskTracker,
+    /// Whether the store broke off a run since the last look at the timers.
+    interrupted: Arc<AtomicBool>,
     stop: CancellationToken,
     pulse: Pulse,
 }
 
 impl Running {
-    async fn take_hints(self, mut admitted: mpsc::UnboundedReceiver<Claimed>) {
+    async fn take_hints(self, mut admitted: mpsc::Receiver<Claimed>) {
         let mut waiting = None;
         while let Some(Some(claimed)) = self.stop.run_until_cancelled(admitted.recv()).await {
             let Some(place) = self.place().await else {
@@ -200,7 +206,7 @@ impl Running {
     }
 
     /// Gives back what nobody has begun to run.
-    async fn give_back(&self, waiting: Option<Claimed>, mut admitted: mpsc::UnboundedReceiver<Claimed>) {
+    async fn give_back(&self, waiting: Option<Claimed>, mut admitted: mpsc::Receiver<Claimed>) {
         admitted.close();
         let mut leases: Vec<_> = waiting.into_iter().map(|claimed| claimed.lease).collect();
         while let Ok(claimed) = admitted.try_recv() {
@@ -226,6 +232,13 @@ impl Running {
             let wait = self.run_due().await;
             let woken = async { tokio::join!(sleep(wait.min(SOONEST)), timeout(wait, timers.notified())) };
             if self.stop.run_until_cancelled(woken).await.is_none() {
+                return;
+            }
+            // What a store that takes nothing broke off is due at once, and again, and again: a full disk would get a
+            // full log as well.
+            if self.interrupted.swap(false, Ordering::Relaxed)
+                && self.stop.run_until_cancelled(sleep(LOOK_AT_LEAST)).await.is_none()
+            {
                 return;
             }
         }
@@ -270,6 +283,9 @@ impl Running {
             }
             worked = self.executor.work_once(operation).await;
         }
+        if let Worked::Interrupted(_) = worked {
+            self.interrupted.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -312,5 +328,70 @@ async fn keep_house(world: Arc<World>, stop: CancellationToken) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_domain::event::Actor;
+    use freehold_domain::lease::{Holder, LeaseTerm};
+    use freehold_domain::owner::Context;
+    use freehold_engine::control_plane::{Caller, ControlPlane, Provision, SpecRequest};
+    use freehold_engine::ports::Installation;
+    use freehold_server::Metrics;
+    use freehold_store::{CommitFault, SqliteOptions, SqliteStore};
+
+    use super::super::wiring::{Identity, Wired};
+    use super::super::{DataFolder, SystemClock};
+    use super::*;
+    use crate::config::{Config, Roles, Sources};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A node that runs nothing by itself, over a store that refuses commits while `refuses`.
+    fn wired(folder: &DataFolder, refuses: &Arc<AtomicBool>) -> Wired {
+        let config = Config::load(&Sources::default()).unwrap();
+        let clock = Arc::new(SystemClock::new());
+        let asked = Arc::clone(refuses);
+        let options =
+            SqliteOptions::file(folder.path().join("r.db"), clock.clone(), LeaseTerm(Duration::from_secs(10)))
+                .fault(move || if asked.load(Ordering::Relaxed) { CommitFault::Refuse } else { CommitFault::None });
+        let identity = Identity {
+            installation: Installation { install: "test".parse().unwrap(), mac_key: [1; 32], secret_key: [2; 32] },
+            holder: Holder { node: "node-a".parse().unwrap(), incarnation: 1 },
+        };
+        let store = Arc::new(SqliteStore::open(options).unwrap());
+        let roles = Roles { executor: false, ..Roles::ALL };
+        Wired::new(&config, roles, folder, clock, store, Metrics::new(), identity).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_store_that_takes_nothing_is_not_asked_all_the_time() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(temp.path()).unwrap();
+        let refuses = Arc::new(AtomicBool::new(false));
+        let Wired { world, store, admitted, timers, .. } = wired(&folder, &refuses);
+        let request = Provision {
+            caller: Caller { actor: Actor::Platform, request_id: "r".into() },
+            context: Context::new("user:alice".parse().unwrap(), None).unwrap(),
+            provider: None,
+            tier: None,
+            regions: Vec::new(),
+            spec: SpecRequest { command: Some(vec!["true".into()]), ..SpecRequest::default() },
+            idempotency: None,
+        };
+        ControlPlane::new(Arc::clone(&world)).provision(request).await.unwrap();
+
+        // The disk is full: what is due stays due.
+        refuses.store(true, Ordering::Relaxed);
+        let duties = Duties { executes: true, reconciles: false, renew_every: Duration::from_secs(3) };
+        let (began, before) = (Instant::now(), store.stats().batches);
+        let drivers = Drivers::start(&world, admitted, timers, duties, Pulse::new(duties));
+        while store.stats().batches < before + 3 {
+            assert!(began.elapsed() < PATIENCE, "nobody asks");
+            sleep(SOONEST).await;
+        }
+        assert!(began.elapsed() > LOOK_AT_LEAST, "3 times within {:?}", began.elapsed());
+        drivers.shut_down().await;
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{SystemClock, SystemEntropy};
-use super::drivers::Hints;
+use super::drivers::{HINTS_MAX, Hints};
 use super::folder::{DataFolder, unusable};
 use super::gaps::{CRASH_AT, CrashAt};
 use crate::config::{Config, FakeConfig, ProviderConfig, Roles, SecretSource};
@@ -54,7 +54,7 @@ pub(super) struct Wired {
     pub(super) hub: Arc<Hub>,
     pub(super) metrics: Arc<Metrics>,
     /// Operations that this node admitted and is to run.
-    pub(super) admitted: mpsc::UnboundedReceiver<Claimed>,
+    pub(super) admitted: mpsc::Receiver<Claimed>,
     /// Wakes whoever watches the timers.
     pub(super) timers: Arc<Notify>,
 }
@@ -82,7 +82,7 @@ impl Wired {
         let Identity { installation: Installation { install, mac_key, secret_key }, holder } = identity;
         let entropy = Arc::new(SystemEntropy::new());
         let idents = Idents::new(install, &mac_key);
-        let (sender, admitted) = mpsc::unbounded_channel();
+        let (sender, admitted) = mpsc::channel(HINTS_MAX);
         let (hub, timers) = (Hub::new(), Arc::new(Notify::new()));
         let world = World {
             store: store.clone(),
