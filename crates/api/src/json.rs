@@ -2,7 +2,12 @@
 //!
 //! "This is not JSON" and "this JSON is not what the route takes" are two codes; the second one has a pointer.
 
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_path_to_error::{Path, Segment};
 
 use crate::code::Code;
@@ -13,15 +18,51 @@ use crate::problem::{FieldError, Problem};
 /// # Errors
 /// A `malformed_json` problem for text that is not one JSON value, an `invalid_request` problem with a pointer for an
 /// unknown field, a repeated field, a missing one, or a value of the wrong kind. For repeated and missing fields it
-/// points to the object, and the detail names the field.
+/// points to the object, and the detail names the field. A body is an object: a list of its values is none.
 pub fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Problem>> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let at = pointer(error.path());
         Box::new(refusal(&error.into_inner(), at))
     })?;
     reader.end().map_err(|error| Box::new(refusal(&error, root())))?;
     Ok(value)
+}
+
+/// Reads a field that is an object, null, or absent.
+///
+/// # Errors
+/// What the reader says of anything else.
+pub(crate) fn object<'de, T, D>(reader: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Ok(Option::<Object<T>>::deserialize(reader)?.map(|Object(value)| value))
+}
+
+/// What is written as an object. Derived readers take a list of a struct's values in their order as well, and what
+/// that means would change with the order of our fields.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        struct ByName<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ByName<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+                to.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
+            }
+        }
+
+        reader.deserialize_map(ByName(PhantomData))
+    }
 }
 
 fn refusal(error: &serde_json::Error, at: String) -> Problem {
@@ -86,7 +127,10 @@ mod tests {
     fn what_is_json_and_not_ours_is_invalid_with_its_place() {
         for (body, at, says) in [
             (r#"{}"#, "#", "missing field `owner`"),
-            (r#"[]"#, "#", "invalid length"),
+            (r#"[]"#, "#", "expected an object"),
+            (r#"["user:a",null,null,null,null,null,null]"#, "#", "expected an object"),
+            (r#"null"#, "#", "expected an object"),
+            (r#"{"owner":"user:a","spec":["hello"]}"#, "#/spec", "expected an object"),
             (r#"{"owner":5}"#, "#/owner", "expected a string"),
             (r#"{"owner":"user:a","colour":"red"}"#, "#/colour", "unknown field `colour`"),
             (r#"{"owner":"user:a","owner":"user:b"}"#, "#", "duplicate field `owner`"),

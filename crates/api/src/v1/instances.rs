@@ -41,7 +41,7 @@ pub struct CreateInstance {
     #[schema(example = "eu,us", max_length = 256)]
     pub region: Option<String>,
     /// What to run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::object")]
     pub spec: Option<Spec>,
     /// Must be absent or null: the server mints ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ fn only_null() -> Object {
 #[serde(deny_unknown_fields)]
 pub struct UpdateInstance {
     /// What to run from now on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::json::object")]
     pub spec: Option<Spec>,
     /// The tier to move to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
