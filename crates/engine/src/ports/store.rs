@@ -60,7 +60,7 @@ pub struct Answer {
 pub struct IdempotencyKey {
     /// SHA-256 over caller, owner and key.
     pub scope: [u8; 32],
-    /// SHA-256 over the canonical body.
+    /// HMAC-SHA256 over the canonical body, under the installation's key: bodies hold secrets.
     pub fingerprint: [u8; 32],
 }
 

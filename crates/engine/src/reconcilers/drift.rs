@@ -11,16 +11,21 @@ use freehold_domain::time::Timestamp;
 use crate::ports::{Asked, Claimed, StoreError, WorkAccepted};
 use crate::world::World;
 
-/// Looks at every instance that is to be looked at, at most `limit`. Answers how many it looked at.
+/// Looks at every instance that is to be looked at, at most `limit`. Answers how many it looked at. One that cannot be
+/// looked at holds up none behind it.
 ///
 /// # Errors
-/// [`StoreError`] if the store does not answer; what was not looked at stays due.
+/// The first [`StoreError`], once all had their turn; what was not looked at stays due.
 pub async fn pass(world: &World, limit: usize) -> Result<usize, StoreError> {
     let due = world.store.checks_due(limit).await?;
+    let mut outcome = Ok(due.len());
     for &instance in &due {
-        look_after(world, instance).await?;
+        if let Err(error) = look_after(world, instance).await {
+            tracing::warn!(%instance, %error, "an instance could not be looked after");
+            outcome = outcome.and(Err(error));
+        }
     }
-    Ok(due.len())
+    outcome
 }
 
 async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreError> {

@@ -103,9 +103,9 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// A parameter of the query that cannot be used.
+/// A parameter of the query, or a header that stands for one, that cannot be used.
 pub(crate) fn bad_param(name: &str, why: impl std::fmt::Display) -> Refusal {
-    Refusal::new(Code::InvalidRequest, format!("the query's `{name}`: {why}"))
+    Refusal::new(Code::InvalidRequest, format!("`{name}`: {why}"))
 }
 
 /// Reads a parameter of the query.

@@ -112,5 +112,6 @@ async fn the_trail_can_be_verified_from_outside() {
     let his = server.get(&path).await.with(200).json();
     assert!(his["events"].as_array().unwrap().iter().all(|event| event["instance_id"] == made["id"]));
     assert_eq!(his["events"][0]["previous_hash"], Value::Null);
-    server.get("/v1/audit?after=x").await.problem(400, "invalid_request");
+    let bad = server.get("/v1/audit?after=x").await.problem(400, "invalid_request");
+    assert!(bad["detail"].as_str().unwrap().contains("`after`: takes the `id` of an event"), "{bad}");
 }

@@ -14,8 +14,9 @@ use futures_util::{Stream, stream};
 use http::HeaderMap;
 use serde::Deserialize;
 
+use super::position;
 use crate::convert;
-use crate::http::extract::{Params, bad_param, param};
+use crate::http::extract::Params;
 use crate::http::state::App;
 use crate::hub::Listening;
 use crate::problems::Refusal;
@@ -51,8 +52,8 @@ pub(crate) async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let after = match headers.get("last-event-id").map(|value| value.to_str().unwrap_or("?")) {
-        Some("") | None => param("after", after.as_deref())?.unwrap_or(0),
-        Some(id) => id.parse().map_err(|why| bad_param("Last-Event-ID", why))?,
+        Some("") | None => position("after", after.as_deref())?,
+        id @ Some(_) => position("Last-Event-ID", id)?,
     };
     let changes = app.hub.listen_to_all();
     let shutdown = app.shutdown.clone();

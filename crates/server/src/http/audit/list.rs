@@ -10,8 +10,9 @@ use freehold_domain::ids::InstanceId;
 use freehold_engine::ports::AuditQuery;
 use http::StatusCode;
 
+use super::position;
 use crate::convert;
-use crate::http::extract::{Params, json, page, param};
+use crate::http::extract::{Params, json, page};
 use crate::http::state::App;
 use crate::problems::{self, Refusal};
 
@@ -34,7 +35,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>, Params(query): Params<List
         // An id that was never minted has no events.
         Some(Err(_)) => return Ok(json(StatusCode::OK, &AuditPage::default())),
     };
-    let query = AuditQuery { after: param("after", after.as_deref())?.unwrap_or(0), instance, limit };
+    let query = AuditQuery { after: position("after", after.as_deref())?, instance, limit };
     let page = app
         .control_plane
         .world()

@@ -12,6 +12,7 @@ use freehold_api::v1::instances::{Accepted, CreateInstance, Instance};
 use freehold_api::{Code, FieldError, Problem};
 use freehold_domain::owner::{Context, Owner};
 use freehold_engine::control_plane::{Provision, Provisioned};
+use freehold_engine::ident::Idents;
 use freehold_engine::ports::{self, OperationView, Registered, Render as _};
 use http::HeaderValue;
 use ring::digest;
@@ -65,7 +66,8 @@ pub(crate) async fn create(
     JsonBody(body): JsonBody<CreateInstance>,
 ) -> Result<Response, Refusal> {
     let deadline = wait.deadline(&app);
-    let idempotency = key.map(|key| scoped(&caller, &key, &body));
+    let idents = &app.control_plane.world().idents;
+    let idempotency = key.map(|key| scoped(idents, &caller, &key, &body));
     let request = request(caller, body, idempotency)?;
     let control_plane = Arc::clone(&app.control_plane);
     let Provisioned { instance, operation, replayed } =
@@ -138,20 +140,16 @@ fn error(pointer: &str, why: freehold_domain::owner::InvalidOwner) -> FieldError
 
 /// The key as the store knows it. The body is hashed as it was understood: the order of its members, white space and
 /// escapes make no difference, and names are sorted.
-fn scoped(caller: &Caller, key: &IdempotencyKey, body: &CreateInstance) -> ports::IdempotencyKey {
+fn scoped(idents: &Idents, caller: &Caller, key: &IdempotencyKey, body: &CreateInstance) -> ports::IdempotencyKey {
     let mut scope = digest::Context::new(&digest::SHA256);
     for part in [caller.key_id.as_ref(), &body.owner, key.as_str()] {
         scope.update(&(part.len() as u64).to_be_bytes());
         scope.update(part.as_bytes());
     }
     let canonical = serde_json::to_vec(body).unwrap_or_default();
-    let fingerprint = digest::digest(&digest::SHA256, &canonical);
-    let bytes = |digest: digest::Digest| {
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest.as_ref());
-        bytes
-    };
-    ports::IdempotencyKey { scope: bytes(scope.finish()), fingerprint: bytes(fingerprint) }
+    let mut hashed = [0; 32];
+    hashed.copy_from_slice(scope.finish().as_ref());
+    ports::IdempotencyKey { scope: hashed, fingerprint: idents.fingerprint(&canonical) }
 }
 
 #[cfg(test)]
@@ -203,13 +201,15 @@ mod tests {
     #[test]
     fn a_key_is_its_callers_and_its_owners_and_a_body_is_what_it_means() {
         let key: IdempotencyKey = "k-1".parse().unwrap();
-        let one = scoped(&caller("a"), &key, &body(r#"{"owner":"user:a","spec":{"env":{"A":"1","B":"2"}}}"#));
-        let same = scoped(&caller("a"), &key, &body(r#"{ "spec":{"env":{"\u0042":"2","A":"1"}},"owner":"user:a"}"#));
+        let idents = Idents::new("test".parse().unwrap(), &[7; 32]);
+        let one = scoped(&idents, &caller("a"), &key, &body(r#"{"owner":"user:a","spec":{"env":{"A":"1","B":"2"}}}"#));
+        let same =
+            scoped(&idents, &caller("a"), &key, &body(r#"{ "spec":{"env":{"\u0042":"2","A":"1"}},"owner":"user:a"}"#));
         assert_eq!(one, same);
-        let other_body = scoped(&caller("a"), &key, &body(r#"{"owner":"user:a"}"#));
+        let other_body = scoped(&idents, &caller("a"), &key, &body(r#"{"owner":"user:a"}"#));
         assert_eq!(one.scope, other_body.scope);
         assert_ne!(one.fingerprint, other_body.fingerprint);
-        assert_ne!(one.scope, scoped(&caller("b"), &key, &body(r#"{"owner":"user:a"}"#)).scope);
-        assert_ne!(one.scope, scoped(&caller("a"), &key, &body(r#"{"owner":"user:b"}"#)).scope);
+        assert_ne!(one.scope, scoped(&idents, &caller("b"), &key, &body(r#"{"owner":"user:a"}"#)).scope);
+        assert_ne!(one.scope, scoped(&idents, &caller("a"), &key, &body(r#"{"owner":"user:b"}"#)).scope);
     }
 }
