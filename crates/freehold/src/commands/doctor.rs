@@ -13,6 +13,7 @@ use clap::Args;
 use freehold_api::client::{Client, ClientError};
 use freehold_api::v1::health::HealthStatus;
 use freehold_providers::process::{self, LimitsSupport};
+use freehold_store::migrate;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
 
@@ -21,6 +22,7 @@ use super::context::OPERATOR_KEY_FILE;
 use crate::config::{Config, plain};
 use crate::exit::{Exit, Failure};
 use crate::output::table;
+use crate::serve::registry;
 
 /// Below this a server stops working soon, in bytes: the registry's log alone may need it.
 const DISK_FREE_MIN: u64 = 64 * 1024 * 1024;
@@ -97,6 +99,7 @@ impl Doctor {
             checks.push(folder(&config.data_dir));
             checks.push(key(&config.data_dir.join(OPERATOR_KEY_FILE)));
             checks.push(disk(&config.data_dir));
+            checks.extend(registry::path(&config, &config.data_dir).ok().map(|path| database(&path)));
             checks.push(listen(&config.listen).await);
         }
         checks.push(open_files(getrlimit(Resource::Nofile).current));
@@ -190,6 +193,26 @@ fn disk(data_dir: &Path) -> Check {
     }
 }
 
+/// Whether the registry is one that this program can open. Where it is missing the first start makes it.
+fn database(path: &Path) -> Check {
+    const NAME: &str = "database";
+    match migrate::status(path) {
+        Ok(status) if status.database == 0 => Check::ok(NAME, "the first start makes it"),
+        Ok(status) if status.pending.is_empty() => {
+            Check::ok(NAME, format!("{} is at schema {}", path.display(), status.database))
+        }
+        Ok(status) => {
+            let (database, program) = (status.database, status.program);
+            let seen = format!("{} is at schema {database}; the next start brings it to {program}", path.display());
+            Check::ok(NAME, seen)
+        }
+        Err(error) => {
+            let failure = registry::unmigratable(path, error);
+            Check { name: NAME, verdict: Verdict::Failed, seen: failure.lines.join("; "), hint: failure.hint }
+        }
+    }
+}
+
 async fn listen(address: &str) -> Check {
     const NAME: &str = "address";
     let Ok(socket) = address.parse::<SocketAddr>() else {
@@ -253,6 +276,8 @@ fn open_files(limit: Option<u64>) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use freehold_domain::time::Timestamp;
+
     use super::*;
 
     #[test]
@@ -274,6 +299,20 @@ mod tests {
         assert_eq!(key(&path).verdict, Verdict::Warning);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(key(&path).verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn a_database_that_is_not_ours_is_found_out() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("registry.db");
+        assert_eq!(database(&path).verdict, Verdict::Ok, "none yet");
+        assert!(!path.exists(), "to look makes nothing");
+        migrate::up(&path, Timestamp::from_micros(0)).unwrap();
+        assert_eq!(database(&path).verdict, Verdict::Ok);
+        fs::write(&path, "notes of somebody else, long enough to be mistaken for a database ".repeat(100)).unwrap();
+        let check = database(&path);
+        assert_eq!(check.verdict, Verdict::Failed);
+        assert!(check.hint.is_some(), "{check:?}");
     }
 
     #[test]
