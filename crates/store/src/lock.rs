@@ -1,4 +1,4 @@
-//! One server per data folder.
+//! One server per data folder, and one per database: folders that differ may name one database.
 //!
 //! The lock is the kernel's, on an open file: it ends with the process that holds it, however that ends. The pid inside
 //! the file is for the message only.
@@ -15,13 +15,13 @@ const LOCK_FILE: &str = "lock";
 pub enum LockError {
     /// Somebody else has it.
     #[error(
-        "{} is in use by another freehold{}: stop it first, or give this one another data folder",
-        dir.display(),
+        "{} is in use by another freehold{}: stop it first, or give this one another",
+        held.display(),
         pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
     )]
     Held {
-        /// The data folder.
-        dir: PathBuf,
+        /// The data folder or the database.
+        held: PathBuf,
         /// The process that has it, where it said so.
         pid: Option<u32>,
     },
@@ -35,7 +35,7 @@ pub enum LockError {
     },
 }
 
-/// Holds a data folder until it is dropped.
+/// Holds a data folder or a database until it is dropped.
 #[derive(Debug)]
 pub struct DataDirLock {
     _file: File,
@@ -47,7 +47,22 @@ impl DataDirLock {
     /// # Errors
     /// [`LockError::Held`] with the holder's pid if another process has it.
     pub fn acquire(dir: &Path) -> Result<Self, LockError> {
-        let path = dir.join(LOCK_FILE);
+        Self::on(dir.join(LOCK_FILE), dir)
+    }
+
+    /// Locks a database, which need not exist yet, whatever links lead to it. The lock is a file beside it: SQLite's own
+    /// locks end with each transaction.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] with the holder's pid if another process has it.
+    pub fn of_database(database: &Path) -> Result<Self, LockError> {
+        let real = database.canonicalize().unwrap_or_else(|_| database.to_owned());
+        let mut path = real.into_os_string();
+        path.push(".lock");
+        Self::on(path.into(), database)
+    }
+
+    fn on(path: PathBuf, held: &Path) -> Result<Self, LockError> {
         let io = |source| LockError::Io { path: path.clone(), source };
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
@@ -57,7 +72,7 @@ impl DataDirLock {
                 let mut holder = String::new();
                 // A pid that cannot be read is missing from the message, that is all.
                 let pid = file.read_to_string(&mut holder).ok().and_then(|_| holder.trim().parse().ok());
-                return Err(LockError::Held { dir: dir.to_owned(), pid });
+                return Err(LockError::Held { held: held.to_owned(), pid });
             }
             Err(TryLockError::Error(source)) => return Err(io(source)),
         }
@@ -80,6 +95,19 @@ mod tests {
         assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
         drop(first);
         DataDirLock::acquire(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn a_database_is_locked_whatever_links_lead_to_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (database, link) = (dir.path().join("registry.db"), dir.path().join("link.db"));
+        std::fs::write(&database, b"").expect("a file");
+        std::os::unix::fs::symlink(&database, &link).expect("a link");
+        let first = DataDirLock::of_database(&database).expect("free");
+        let refused = DataDirLock::of_database(&link).expect_err("taken").to_string();
+        assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
+        drop(first);
+        DataDirLock::of_database(&link).expect("free again");
     }
 
     #[test]

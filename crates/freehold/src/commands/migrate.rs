@@ -9,7 +9,7 @@ use super::Context;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::output::table;
-use crate::serve::{DataFolder, SystemClock, registry};
+use crate::serve::{DataFolder, SystemClock, lock_database, registry};
 
 /// See and bring up the schema of the registry's database.
 #[derive(Debug, Subcommand)]
@@ -40,13 +40,13 @@ impl Migrate {
     pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
         let config = Config::load(&context.sources())?;
         let path = registry::path(&config, &config.data_dir)?;
-        let _folder = match self {
+        let _locks = match self {
             Self::Status => None,
             Self::Up => {
-                let folder = DataFolder::open(&config.data_dir)?;
+                let locks = (DataFolder::open(&config.data_dir)?, lock_database(&path)?);
                 let now = SystemClock::new().now();
                 migrate::up(&path, now).map_err(|error| registry::unmigratable(&path, error))?;
-                Some(folder)
+                Some(locks)
             }
         };
         let status = migrate::status(&path).map_err(|error| registry::unmigratable(&path, error))?;

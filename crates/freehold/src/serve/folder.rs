@@ -119,17 +119,36 @@ impl DataFolder {
 /// A server that was killed while it started a program may leave the lock with that program's process for a moment,
 /// until it runs the program. So a lock whose holder is dead is waited for, and one whose holder lives is not.
 fn lock(path: &Path) -> Result<DataDirLock, Failure> {
+    let hint = "stop that one first, or give this one another folder with --data-dir";
+    patiently(|| DataDirLock::acquire(path), "data folder", hint)
+}
+
+/// Locks the registry's database: another data folder may name the same one, and two servers with folders of their own
+/// would each take the other's programs for gone.
+///
+/// # Errors
+/// A server that has it, or a folder that cannot be written.
+pub(crate) fn lock_database(path: &Path) -> Result<DataDirLock, Failure> {
+    let hint = "stop that one first, or give this one another registry.url";
+    patiently(|| DataDirLock::of_database(path), "database", hint)
+}
+
+fn patiently(
+    acquire: impl Fn() -> Result<DataDirLock, LockError>,
+    what: &str,
+    hint: &str,
+) -> Result<DataDirLock, Failure> {
     let deadline = Instant::now() + DEAD_HOLDER_WAIT;
     loop {
-        match DataDirLock::acquire(path) {
+        match acquire() {
             Ok(lock) => return Ok(lock),
             Err(LockError::Held { pid: Some(pid), .. }) if Instant::now() < deadline && !is_alive(pid) => {
                 std::thread::sleep(LOCK_POLL);
             }
-            Err(LockError::Held { dir, pid }) => {
+            Err(LockError::Held { held, pid }) => {
                 let who = pid.map_or_else(|| "another process".to_owned(), |pid| format!("the server with pid {pid}"));
-                let failure = Failure::failed(format!("the data folder {} is in use by {who}", dir.display()));
-                return Err(failure.hint("stop that one first, or give this one another folder with --data-dir"));
+                let failure = Failure::failed(format!("the {what} {} is in use by {who}", held.display()));
+                return Err(failure.hint(hint));
             }
             Err(LockError::Io { path, source }) => return Err(unusable(&path, &source)),
         }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::clock::SystemClock;
 use self::drivers::{Drivers, Duties};
-pub(crate) use self::folder::DataFolder;
+pub(crate) use self::folder::{DataFolder, lock_database};
 use self::installation::Wanted;
 use self::wiring::{Identity, Wired};
 use crate::api_key::chance;
@@ -86,7 +86,9 @@ impl Serve {
         let clock = Arc::new(SystemClock::new());
         let wanted = Wanted::of(&config)?;
         let metrics = Metrics::new();
-        let store = registry::open(&registry::path(&config, folder.path())?, clock.clone(), &config, &metrics)?;
+        let database = registry::path(&config, folder.path())?;
+        let _database_lock = lock_database(&database)?;
+        let store = registry::open(&database, clock.clone(), &config, &metrics)?;
         let store = Arc::new(store);
 
         let identity = Identity {

@@ -43,6 +43,22 @@ fn a_second_server_in_one_folder_is_told_who_has_it() {
 }
 
 #[test]
+fn a_second_server_on_one_database_is_told_who_has_it() {
+    let home = Home::new();
+    let first = home.serve();
+    let database = home.data().join("registry.db");
+    let other = Home::new().with("REGISTRY__URL", &format!("sqlite:{}", database.display()));
+    for args in [&SERVE[..], &["migrate", "up"]] {
+        let (error, hint) = refused(&other.run(args), 1);
+        assert!(error.contains("the database") && error.contains(&first.pid().to_string()), "{error}");
+        assert!(hint.contains("registry.url"), "{hint}");
+    }
+    assert_eq!(first.get("/healthz").status, 200);
+    first.kill();
+    assert!(other.run(&["migrate", "up"]).status.success(), "a dead server holds nothing");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_and_no_folder_is_made() {
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();
