@@ -193,6 +193,25 @@ fn a_command_that_cannot_be_executed_is_refused_and_leaves_nothing() {
 }
 
 #[test]
+fn an_update_to_what_cannot_be_executed_leaves_the_program_that_runs() {
+    on_two_threads(async {
+        let world = World::new();
+        let ident = world.ident(1);
+        world.ensure(&ident).await;
+        let program = world.programs(&ident);
+        let plain = world.data_dir().join("plain.txt");
+        fs::write(&plain, "words").unwrap();
+        for command in ["no-such-command-anywhere", "/no/such/path", "/", plain.to_str().unwrap()] {
+            let outcome = world.try_update(&ident, &[command]).await;
+            assert!(matches!(outcome, Outcome::Rejected(_)), "{command}: {outcome:?}");
+            assert_eq!(world.programs(&ident), program, "{command}");
+        }
+        assert!(matches!(world.try_update(&ident, &["sleep", "1800"]).await, Outcome::Done(_)));
+        assert_ne!(world.programs(&ident), program, "a good one replaces it");
+    });
+}
+
+#[test]
 fn a_program_that_ends_at_once_says_how() {
     on_two_threads(async {
         let world = World::new();

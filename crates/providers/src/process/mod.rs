@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -290,10 +290,45 @@ impl ProcessProvider {
         if let Err(why) = self.accepts(order.blueprint) {
             return rejected(RejectionClass::Invalid, why);
         }
+        if let Some(errno) = cannot_run(order.blueprint) {
+            return not_executed(Some(errno.raw_os_error()), "", &order.blueprint.command);
+        }
         match self.halt(order.ident).await {
             Outcome::Done(_) => self.launch(order).await,
             other => other,
         }
+    }
+}
+
+/// Why the system surely will not run a blueprint's program: it is not there, or it is not to be run. `None` where that
+/// is not sure, as for a path that begins in the instance's own folder.
+fn cannot_run(blueprint: &Blueprint) -> Option<Errno> {
+    let program = blueprint.command.first()?;
+    if program.starts_with('/') {
+        return refusal(Path::new(program));
+    }
+    if program.contains('/') {
+        return None;
+    }
+    let path = blueprint.env.get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"))?;
+    let mut refused = Errno::NOENT;
+    for folder in std::env::split_paths(&path) {
+        match refusal(&folder.join(program)) {
+            None => return None,
+            Some(Errno::ACCESS) => refused = Errno::ACCESS,
+            Some(_) => {}
+        }
+    }
+    Some(refused)
+}
+
+/// What stands in the way of running a file; `None` if nothing surely does.
+fn refusal(program: &Path) -> Option<Errno> {
+    match rustix::fs::access(program, rustix::fs::Access::EXEC_OK) {
+        // Folders may be entered, which is the same permission.
+        Ok(()) => program.is_dir().then_some(Errno::ACCESS),
+        Err(errno @ (Errno::NOENT | Errno::ACCESS | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG)) => Some(errno),
+        Err(_) => None,
     }
 }
 

@@ -113,6 +113,11 @@ impl World {
         self.provider.ensure_runtime(&Order { ident, blueprint: &blueprint, resources: &[] }).await
     }
 
+    pub(crate) async fn try_update(&self, ident: &Ident, command: &[&str]) -> Outcome<Made> {
+        let blueprint = blueprint(command);
+        self.provider.update(&Order { ident, blueprint: &blueprint, resources: &[] }, true).await
+    }
+
     pub(crate) async fn stop(&self, ident: &Ident) {
         let blueprint = blueprint(&[]);
         let outcome = self.provider.stop(&Order { ident, blueprint: &blueprint, resources: &[] }).await;
