@@ -104,6 +104,10 @@ fn a_record_of_a_pid_that_somebody_else_has_now_is_not_believed() {
         let mut record = world.record(&ident);
         record["main"]["pid"] = stranger.id().into();
         record["shim"]["pid"] = stranger.id().into();
+        // Within one tick of the clock even the start time is the same.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", stranger.id())).unwrap();
+        let start: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
+        record["main"]["start"] = start.into();
         world.set_record(&ident, &record);
 
         let seen = world.provider.observe(&ident).await.unwrap();

@@ -128,15 +128,29 @@ pub(super) fn marked(marker: &[(&str, &str)]) -> io::Result<Vec<Marked>> {
             Err(error) if is_gone(&error) || error.kind() == ErrorKind::PermissionDenied => continue,
             Err(error) => return Err(error),
         };
-        let carries = |(name, value): &(&str, &str)| {
-            variables(&environment).any(|(key, found)| key == name.as_bytes() && found == value.as_bytes())
-        };
-        if marker.iter().all(carries) {
+        if carries_all(&environment, marker) {
             found.push(Marked { stat, environment });
         }
     }
     found.sort_by_key(|process| (process.stat.id.start, process.stat.id.pid));
     Ok(found)
+}
+
+/// Whether a process was started with all of `marker` in its environment. `None` if that cannot be read; a program may
+/// also have overwritten it since.
+pub(super) fn carries(pid: i32, marker: &[(&str, &str)]) -> io::Result<Option<bool>> {
+    match fs::read(format!("/proc/{pid}/environ")) {
+        Ok(environment) => Ok(Some(carries_all(&environment, marker))),
+        Err(error) if is_gone(&error) => Ok(Some(false)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn carries_all(environment: &[u8], marker: &[(&str, &str)]) -> bool {
+    marker.iter().all(|(name, value)| {
+        variables(environment).any(|(key, found)| key == name.as_bytes() && found == value.as_bytes())
+    })
 }
 
 /// Every living process that has a file open for appending: how a launch lock is held, and no other look at it is.

@@ -19,9 +19,15 @@ const LOCK_POLL: Duration = Duration::from_millis(2);
 
 /// Asks the program and its group to end, waits, and kills what is left. The shim is spared: it writes down how the
 /// program ended. Says whether the program is dead and nothing that it started is left.
-pub(super) fn stop(record: &Record, marker: &Marker, grace: Duration, deadline: Instant) -> io::Result<bool> {
+pub(super) fn stop(
+    record: &Record,
+    folder: &Folder,
+    marker: &Marker,
+    grace: Duration,
+    deadline: Instant,
+) -> io::Result<bool> {
     let asked = Instant::now();
-    if record.is_alive()? {
+    if record.is_alive(folder, marker)? {
         // Once each: many programs take a second request for impatience. A program that dropped its environment is still
         // known by its record.
         let mut asked_to_end: BTreeSet<Identity> = BTreeSet::from([record.main]);
@@ -34,7 +40,7 @@ pub(super) fn stop(record: &Record, marker: &Marker, grace: Duration, deadline: 
     }
     loop {
         let mut targets: Vec<Identity> = belongings(marker, record.launch)?;
-        if record.is_alive()? {
+        if record.is_alive(folder, marker)? {
             targets.push(record.main);
         }
         if targets.is_empty() {
@@ -72,7 +78,7 @@ pub(super) fn everything(folder: &Folder, marker: &Marker, deadline: Instant) ->
         cgroup::kill(folder)?;
         let mut targets: Vec<Identity> = marker.processes()?.iter().map(|one| one.stat.id).collect();
         if let Some(record) = Record::read(folder)?
-            && record.is_alive()?
+            && record.is_alive(folder, marker)?
         {
             targets.push(record.main);
         }

@@ -55,7 +55,7 @@ impl Reader {
 /// Whether anything may still write: the program, or the shim with its last words.
 fn may_be_written(folder: &Folder, marker: &Marker) -> io::Result<bool> {
     match Record::read(folder)? {
-        Some(record) if record.is_alive()? || record.shim_is_alive()? => Ok(true),
+        Some(record) if record.is_alive(folder, marker)? || record.shim_is_alive()? => Ok(true),
         Some(_) => Ok(false),
         None => Ok(record::look(folder, marker)?.is_some()),
     }

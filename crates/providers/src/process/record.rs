@@ -90,9 +90,17 @@ impl Record {
         durable::read_record(&folder.runtime())
     }
 
-    /// Whether the program lives: same boot, same pid, same start time.
-    pub(super) fn is_alive(&self) -> io::Result<bool> {
-        Ok(self.boot == kernel::boot_id()? && kernel::is_alive(self.main)?)
+    /// Whether the program lives: same boot, pid and start time, and the marker. Start times are counted in ticks of some
+    /// milliseconds, so the first three alone may fit a stranger. A program that dropped its environment is known by the
+    /// launch lock it inherited, and one whose environment cannot be read is believed: what is unknown is not gone.
+    pub(super) fn is_alive(&self, folder: &Folder, marker: &Marker) -> io::Result<bool> {
+        if self.boot != kernel::boot_id()? || !kernel::is_alive(self.main)? {
+            return Ok(false);
+        }
+        match kernel::carries(self.main.pid, &marker.variables())? {
+            Some(true) | None => Ok(true),
+            Some(false) => Ok(kernel::appending_to(&folder.launch_lock())?.contains(&self.main)),
+        }
     }
 
     /// Whether its shim lives.
@@ -161,7 +169,7 @@ pub(super) struct Seen {
 pub(super) fn look(folder: &Folder, marker: &Marker) -> io::Result<Option<Seen>> {
     let record = Record::read(folder)?;
     if let Some(record) = &record
-        && record.is_alive()?
+        && record.is_alive(folder, marker)?
     {
         return Ok(Some(Seen { state: up(record)?, record: Some(record.clone()) }));
     }

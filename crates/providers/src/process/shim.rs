@@ -166,7 +166,7 @@ impl Launch {
         }
         let known = Record::read(&self.folder)?;
         if let Some(record) = &known
-            && record.is_alive()?
+            && record.is_alive(&self.folder, &self.marker)?
         {
             if !record::is_to_stop(&self.folder, record)? {
                 return Ok(Won::Nothing(Report::Running(record.clone())));

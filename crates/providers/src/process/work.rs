@@ -172,7 +172,7 @@ impl Place {
             self.end_launches(&folder)?;
             let known = Record::read(&folder)?;
             let found = match &known {
-                Some(record) if record.is_alive()? => None,
+                Some(record) if record.is_alive(&folder, &marker)? => None,
                 Some(_) | None => record::unrecorded(known.as_ref(), &marker.processes()?)?,
             };
             if let Some(found) = &found {
@@ -184,7 +184,7 @@ impl Place {
             durable::replace_record(&folder.stop(), &StopAsked { launch: record.launch })?;
             // A destroy need not wait for the grace of a stop.
             drop(turn);
-            if kill::stop(&record, &marker, grace, deadline)? {
+            if kill::stop(&record, &folder, &marker, grace, deadline)? {
                 return Ok(Outcome::Done(self.runtime(Some(&record), RuntimeState::Stopped)));
             }
             Ok(Outcome::Unknown("the program does not end".to_owned()))
