@@ -310,7 +310,9 @@ impl Executor {
         let world = &self.world;
         world.gaps.passing(step, Gap::BeforeNote);
         let foreseen = going.foreseen(at);
-        let seen = foreseen.reservation.runtime.as_ref().map(|(state, _)| state);
+        // What a failed operation left behind is seen by the next look, and by nothing before it: it comes soon.
+        let known = !matches!(settlement, Settlement::Fail(_));
+        let seen = foreseen.reservation.runtime.as_ref().map(|(state, _)| state).filter(|_| known);
         let spread = foreseen.reservation.instance.as_bytes()[15];
         let check_at = world.policy.check_at(at, seen, at, spread);
         let finding = going.finding.take();

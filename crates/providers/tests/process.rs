@@ -210,7 +210,11 @@ fn an_update_to_what_cannot_be_executed_leaves_the_program_that_runs() {
             assert!(matches!(outcome, Outcome::Rejected(_)), "{command}: {outcome:?}");
             assert_eq!(world.programs(&ident), program, "{command}");
         }
-        assert!(matches!(world.try_update(&ident, &["sleep", "1800"]).await, Outcome::Done(_)));
+        let own = world.volume(&ident).join("bin");
+        fs::create_dir_all(&own).unwrap();
+        fs::copy("/bin/sleep", own.join("own-sleep")).unwrap();
+        let outcome = world.try_update_with(&ident, &["own-sleep", "1800"], ("PATH", "bin")).await;
+        assert!(matches!(outcome, Outcome::Done(_)), "a folder of PATH may begin in the instance's own: {outcome:?}");
         assert_ne!(world.programs(&ident), program, "a good one replaces it");
     });
 }

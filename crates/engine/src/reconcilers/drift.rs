@@ -1,6 +1,8 @@
 //! Complete instances whose runtime does something else than it should: what went away by itself is brought back, with
 //! growing waits, and the rest is put down for readers.
 
+use std::time::Duration;
+
 use freehold_domain::event::Actor;
 use freehold_domain::ids::InstanceId;
 use freehold_domain::reservation::{Power, Reservation};
@@ -54,7 +56,9 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
     if wanted && (down || too_slow) && now >= patience_over(world, &reservation, since) {
         return recover(world, &reservation).await;
     }
-    match world.store.watched(instance, reservation.epoch, state, now, check_at, world.policy.running_check).await {
+    // Only a runtime that was seen to stay up has earned short waits again.
+    let settled_after = if seen.is_some() { world.policy.running_check } else { Duration::MAX };
+    match world.store.watched(instance, reservation.epoch, state, now, check_at, settled_after).await {
         // It changed hands while it was looked at: whoever has it now knows better.
         Ok(()) | Err(StoreError::Refused(_) | StoreError::Missing(_)) => Ok(()),
         Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Corrupt(_))) => Err(error),
@@ -66,7 +70,7 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
 fn patience_over(world: &World, reservation: &Reservation, since: Timestamp) -> Timestamp {
     let doublings = reservation.recoveries.min(16);
     let wait = world.policy.retry_min.saturating_mul(1 << doublings).min(world.policy.retry_max);
-    since.plus(if reservation.recoveries == 0 { std::time::Duration::ZERO } else { wait })
+    since.plus(if reservation.recoveries == 0 { Duration::ZERO } else { wait })
 }
 
 async fn recover(world: &World, reservation: &Reservation) -> Result<(), StoreError> {

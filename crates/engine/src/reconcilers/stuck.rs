@@ -19,10 +19,11 @@ const STUCK_MAX: usize = 200;
 #[derive(Debug, Default)]
 pub struct Told(HashMap<InstanceId, Duration>);
 
-/// Tells of every destroy that is late. Answers how many are.
+/// Tells of every destroy that is late. Answers how many are. One that cannot be told of holds up none behind it, and is
+/// told of in the next pass.
 ///
 /// # Errors
-/// [`StoreError`] if the store does not answer.
+/// [`StoreError`] if the late ones cannot be listed.
 pub async fn pass(world: &World, told: &mut Told) -> Result<usize, StoreError> {
     let now = world.clock.now();
     let span = i64::try_from(world.policy.destroy_stuck_after.as_micros()).unwrap_or(i64::MAX);
@@ -36,8 +37,12 @@ pub async fn pass(world: &World, told: &mut Told) -> Result<usize, StoreError> {
         }
         let why = late.last_error.clone().unwrap_or_else(|| "no error is on record".to_owned());
         tracing::warn!(instance = %late.instance, since = late.since.as_micros(), %why, "a destroy does not get on");
-        world.store.witness(late.instance, EventKind::DestroyStuck, Actor::System, now, why).await?;
-        told.0.insert(late.instance, tick);
+        match world.store.witness(late.instance, EventKind::DestroyStuck, Actor::System, now, why).await {
+            Ok(()) => {
+                told.0.insert(late.instance, tick);
+            }
+            Err(error) => tracing::warn!(instance = %late.instance, %error, "it is not on the audit trail"),
+        }
     }
     Ok(stuck.len())
 }

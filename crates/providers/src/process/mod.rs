@@ -311,8 +311,13 @@ fn cannot_run(blueprint: &Blueprint) -> Option<Errno> {
         return None;
     }
     let path = blueprint.env.get("PATH").map(Into::into).or_else(|| std::env::var_os("PATH"))?;
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    if folders.iter().any(|folder| folder.is_relative()) {
+        // They begin in the instance's own folder too.
+        return None;
+    }
     let mut refused = Errno::NOENT;
-    for folder in std::env::split_paths(&path) {
+    for folder in folders {
         match refusal(&folder.join(program)) {
             None => return None,
             Some(Errno::ACCESS) => refused = Errno::ACCESS,

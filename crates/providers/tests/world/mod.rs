@@ -114,8 +114,23 @@ impl World {
     }
 
     pub(crate) async fn try_update(&self, ident: &Ident, command: &[&str]) -> Outcome<Made> {
-        let blueprint = blueprint(command);
+        self.try_update_with(ident, command, ("GREETING", "hi")).await
+    }
+
+    pub(crate) async fn try_update_with(
+        &self,
+        ident: &Ident,
+        command: &[&str],
+        variable: (&str, &str),
+    ) -> Outcome<Made> {
+        let mut blueprint = blueprint(command);
+        blueprint.env.insert(variable.0.to_owned(), variable.1.to_owned());
         self.provider.update(&Order { ident, blueprint: &blueprint, resources: &[] }, true).await
+    }
+
+    /// Where an instance's program begins, once it has a volume.
+    pub(crate) fn volume(&self, ident: &Ident) -> PathBuf {
+        self.data_dir().join("instances").join(ident.instance.to_string()).join("volume")
     }
 
     pub(crate) async fn stop(&self, ident: &Ident) {
