@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::ids::LeakId;
+use crate::protection::{Protection, stands};
 use crate::records::RecordsView;
 use crate::reservation::{Reservation, Resolution, Status};
 use crate::resource::Footprint;
@@ -35,7 +36,12 @@ impl NothingSent {
     /// The evidence, if the reservation is untouched.
     #[must_use]
     pub fn establish(reservation: &Reservation) -> Option<Self> {
-        (reservation.footprint() == Footprint::Untouched).then_some(Self(()))
+        let untouched = match reservation.footprint() {
+            Footprint::Untouched => true,
+            Footprint::MaybeThere => !stands(Protection::MaybeIsThere),
+            Footprint::There | Footprint::Sealed => false,
+        };
+        untouched.then_some(Self(()))
     }
 }
 
@@ -48,6 +54,9 @@ impl Sealed {
     #[must_use]
     pub fn establish(reservation: &Reservation) -> Option<Self> {
         let sealed_at = reservation.sealed_at?;
+        if !stands(Protection::LookAfterSeal) {
+            return reservation.resources.is_empty().then_some(Self(()));
+        }
         let last = reservation.lookups.last()?;
         (last.absent && last.at >= sealed_at && reservation.resources.is_empty()).then_some(Self(()))
     }
@@ -69,10 +78,15 @@ impl ProvenAbsent {
         horizon: Duration,
     ) -> Option<Self> {
         let since_found = reservation.lookups.iter().rev().take_while(|lookup| lookup.absent);
-        let first = since_found.filter(|lookup| lookup.at >= last_send_possible_until).last()?;
+        let late_enough =
+            |lookup: &&Lookup| lookup.at >= last_send_possible_until || !stands(Protection::LooksAfterLastSend);
+        let first = since_found.filter(late_enough).last()?;
         let last = reservation.lookups.last()?;
-        let apart = last.at > first.at && last.at.since(first.at) >= horizon;
-        (apart && reservation.resources.is_empty()).then_some(Self(()))
+        let twice = last.at > first.at || !stands(Protection::SecondLook);
+        let apart = last.at.since(first.at) >= horizon || !stands(Protection::SettleHorizon);
+        // One look is no span: without the second one the horizon is not asked for.
+        let proven = twice && (apart || !stands(Protection::SecondLook));
+        (proven && reservation.resources.is_empty()).then_some(Self(()))
     }
 }
 

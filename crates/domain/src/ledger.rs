@@ -2,6 +2,7 @@
 //! it a second time.
 
 use crate::ids::{InstanceId, OperationId};
+use crate::protection::{Protection, stands};
 use crate::reservation::{Reservation, Status};
 
 /// What a context's ledger says of one reservation.
@@ -59,7 +60,8 @@ pub enum Refusal {
 /// # Errors
 /// The [`Refusal`], naming what is in the way; an unresolved reservation comes before a complete one.
 pub fn admit(entries: &[Entry], limit: u32) -> Result<(), Refusal> {
-    if let Some(entry) = entries.iter().find(|entry| entry.status.is_unresolved()) {
+    let holds = |entry: &&Entry| entry.status.is_unresolved() && stands(Protection::UnresolvedCounts);
+    if let Some(entry) = entries.iter().find(holds) {
         return Err(Refusal::InProgress {
             instance: entry.instance,
             operation: entry.operation,
@@ -70,7 +72,7 @@ pub fn admit(entries: &[Entry], limit: u32) -> Result<(), Refusal> {
     let mut active = entries.iter().filter(|entry| entry.status == Status::Completed && !entry.destroying);
     let count = active.clone().count();
     match active.next() {
-        Some(entry) if count >= limit as usize => {
+        Some(entry) if count >= limit as usize && stands(Protection::LimitCounts) => {
             Err(Refusal::AlreadyActive { instance: entry.instance, operation: entry.operation })
         }
         Some(_) | None => Ok(()),

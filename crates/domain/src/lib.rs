@@ -3,8 +3,8 @@
 //! Nothing here reads a clock, rolls dice, awaits, or knows how anything is stored or sent: time and chance are
 //! arguments. Read in this order: the words ([`ids`], [`time`], [`owner`], [`lease`], [`resource`], [`records`],
 //! [`operation`], [`reservation`], [`route`], [`event`]), what proves a release ([`evidence`]), who may create
-//! ([`ledger`]), what can happen ([`run`]), what to do next ([`plan`]), what readers are told ([`status`]), and what
-//! always holds ([`invariants`]).
+//! ([`ledger`]), what can happen ([`run`]), what to do next ([`plan`]), what readers are told ([`status`]), what
+//! always holds ([`invariants`]), and what keeps it so ([`protection`]).
 
 pub mod event;
 pub mod evidence;
@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod operation;
 pub mod owner;
 pub mod plan;
+pub mod protection;
 pub mod records;
 pub mod reservation;
 pub mod resource;

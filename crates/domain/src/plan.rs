@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::evidence::{ActiveInstanceExists, NothingSent, ProvenAbsent, Release, Sealed};
 use crate::operation::{Failure, FailureCode, OperationKind, Step, StepRecord, StepStatus};
+use crate::protection::{Protection, stands};
 use crate::records::{CanonicalSuccess, RecordsView};
 use crate::reservation::{Reservation, Status};
 use crate::resource::{Footprint, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState};
@@ -229,7 +230,7 @@ fn make(situation: &Situation<'_>, kind: ResourceKind) -> Next {
     let Run { reservation, operation } = situation.run;
     let step = Step::making(kind);
     let in_doubt = operation.step(step).is_some_and(|record| record.status == StepStatus::Unknown);
-    if in_doubt && !situation.capabilities.enforces_names {
+    if in_doubt && !situation.capabilities.enforces_names && stands(Protection::NoSecondSend) {
         // A second send could make a second one: wait until the first can no longer take effect, and look.
         let settled_at = reservation
             .last_sent_at
@@ -319,7 +320,7 @@ fn absence(situation: &Situation<'_>) -> Result<Release, Next> {
     if let Some(evidence) = ProvenAbsent::establish(reservation, last_send, horizon) {
         return Ok(Release::ProvenAbsent(evidence));
     }
-    if situation.now < last_send {
+    if situation.now < last_send && stands(Protection::LooksAfterLastSend) {
         return Err(Next::Rest(last_send));
     }
     let first = reservation.lookups.iter().rev().take_while(|lookup| lookup.absent && lookup.at >= last_send).last();
@@ -338,8 +339,10 @@ fn conclude(situation: &Situation<'_>, evidence: Release) -> Next {
     // Where there is a row a subscription may have been started that the records know nothing of.
     let in_doubt = situation.records.row.is_some()
         && situation.records.subscription.is_none()
-        && !situation.run.operation.has_done(Step::EndSubscription);
-    if in_doubt || situation.records.subscription_is_active() {
+        && !situation.run.operation.has_done(Step::EndSubscription)
+        && stands(Protection::DoubtfulBillingEnds);
+    let paid = situation.records.subscription_is_active() && stands(Protection::DestroyEndsBilling);
+    if in_doubt || paid {
         return attempt(situation, Action::EndSubscription, Exhausted::GoesOn);
     }
     if situation.records.row_is_active() {

@@ -13,6 +13,7 @@ use crate::ids::{InstanceId, OperationId};
 use crate::lease::{Epoch, PriceVersion, ProviderName, TierName};
 use crate::operation::FailureCode;
 use crate::owner::Context;
+use crate::protection::{Protection, stands};
 use crate::records::CanonicalSuccess;
 use crate::resource::{Footprint, Resource, ResourceKind, RuntimeState};
 use crate::time::Timestamp;
@@ -143,6 +144,9 @@ impl Status {
                 Self::InProgress | Self::NeedsReconciliation { .. } | Self::Completed,
                 StatusChange::Release(_, because),
             ) => Ok(Self::Released { because: *because }),
+            (Self::Released { .. }, StatusChange::Complete(_)) if !stands(Protection::ReleasedIsOver) => {
+                Ok(Self::Completed)
+            }
             (Self::Completed | Self::Released { .. }, StatusChange::Complete(_)) => illegal("be completed"),
             (Self::NeedsReconciliation { .. } | Self::Completed | Self::Released { .. }, StatusChange::GiveUp(_)) => {
                 illegal("be given up")

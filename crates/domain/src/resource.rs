@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::protection::{Protection, stands};
+
 /// The kinds of resource an instance is made of, in the order they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ResourceKind {
@@ -106,7 +108,7 @@ impl Observation {
     /// Nothing of ours is there, for sure.
     #[must_use]
     pub fn proves_absence(&self) -> bool {
-        self.conclusive && !self.found.iter().any(|found| found.custody == Custody::Ours)
+        (self.conclusive || !stands(Protection::OnlyConclusiveLooks)) && !self.found.iter().any(|found| found.custody == Custody::Ours)
     }
 
     /// A resource with our name that is somebody else's, if one was found.

@@ -1,6 +1,9 @@
 //! Doing one thing in the world, and saying honestly what came of it. Decides nothing.
 
+use std::borrow::Cow;
+
 use freehold_domain::plan::Action;
+use freehold_domain::protection::{Protection, stands};
 use freehold_domain::records::{InstanceRow, RecordsView, Subscription, SubscriptionStatus};
 use freehold_domain::reservation::{Power, Reservation};
 use freehold_domain::resource::{Custody, Outcome, Rejection, RejectionClass, Resource, ResourceKind};
@@ -54,13 +57,15 @@ impl Acts<'_> {
         let spec = operation.spec.as_ref().unwrap_or(&reservation.spec);
         match action {
             Action::Look(_) => self.look(provider.as_ref(), &ident).await,
+            Action::Seal if !stands(Protection::SealIsAsked) => Finding::Done(Effect::Sealed),
             Action::Seal => {
                 let sealed = provider.seal(&ident).await;
                 self.answered("seal", sealed.map(|()| Effect::Sealed))
             }
             Action::Remove(resource) => {
                 let removed = provider.destroy(&ident, resource).await;
-                self.answered("destroy", removed.map(|()| Effect::Removed(resource.clone())))
+                let found = self.answered("destroy", removed.map(|()| Effect::Removed(resource.clone())));
+                if stands(Protection::ErrorIsNotGone) { found } else { Finding::Done(Effect::Removed(resource.clone())) }
             }
             Action::Ensure(_) | Action::Start | Action::Stop | Action::Restart | Action::Update => {
                 let region = reservation.regions.get(operation.regions_full as usize).cloned();
@@ -84,7 +89,11 @@ impl Acts<'_> {
         blueprint: &Blueprint,
         reservation: &Reservation,
     ) -> Finding {
-        let order = Order { ident, blueprint, resources: &reservation.resources };
+        let mut blueprint = Cow::Borrowed(blueprint);
+        if !stands(Protection::SpecIsFrozen) {
+            blueprint.to_mut().env.insert("SENT_AT".to_owned(), self.now.as_micros().to_string());
+        }
+        let order = Order { ident, blueprint: &blueprint, resources: &reservation.resources };
         let (op, outcome) = match action {
             Action::Ensure(ResourceKind::Base) => ("ensure_base", provider.ensure_base(&order).await),
             Action::Ensure(ResourceKind::Storage) => ("ensure_storage", provider.ensure_storage(&order).await),

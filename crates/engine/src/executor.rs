@@ -12,6 +12,7 @@ use freehold_domain::ids::OperationId;
 use freehold_domain::lease::Lease;
 use freehold_domain::operation::{Failure, FailureCode, OperationKind, OperationStatus, Step, StepStatus};
 use freehold_domain::plan::{self, Action, Next, Situation};
+use freehold_domain::protection::{Protection, stands};
 use freehold_domain::records::RecordsView;
 use freehold_domain::reservation::{Reservation, Status};
 use freehold_domain::run::{self, Effect, Finding, Note, Run, Settle, Settlement, Then, Unclaimable};
@@ -268,7 +269,7 @@ impl Executor {
         let world = &self.world;
         let step = action.step();
         world.gaps.passing(step, Gap::BeforeNote);
-        if !action.only_reads() {
+        if !action.only_reads() && stands(Protection::IntentBeforeEffect) {
             self.note(going, Then::Intend(step), now).await?;
         } else if going.finding.is_some() {
             self.note(going, Then::Look, now).await?;

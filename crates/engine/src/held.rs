@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use freehold_domain::ids::OperationId;
 use freehold_domain::lease::Lease;
+use freehold_domain::protection::{Protection, stands};
 
 use crate::ports::Claimed;
 
@@ -57,6 +58,9 @@ impl Held {
 
     /// Whether a call may leave: the lease has more than `margin` left.
     pub(crate) fn may_send(&self, lease: &Lease, now: Duration, margin: Duration) -> bool {
+        if !stands(Protection::SendDeadline) {
+            return true;
+        }
         self.with(|holds| {
             holds
                 .get(&lease.operation)
@@ -80,6 +84,8 @@ impl Held {
 
     /// A renewal was refused: somebody else has the operation.
     pub(crate) fn lost(&self, lease: &Lease) {
-        self.prolong(lease, Duration::ZERO);
+        if stands(Protection::LostLeaseStops) {
+            self.prolong(lease, Duration::ZERO);
+        }
     }
 }

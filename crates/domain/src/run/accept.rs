@@ -5,6 +5,7 @@ use crate::evidence::Release;
 use crate::ids::OperationId;
 use crate::lease::{Epoch, Fenced};
 use crate::operation::{Failure, FailureCode, OperationKind, OperationStatus};
+use crate::protection::{Protection, stands};
 use crate::records::CanonicalSuccess;
 use crate::reservation::{FrozenSpec, IllegalTransition, Intent, Power, Reservation, Status, StatusChange};
 use crate::resource::RuntimeState;
@@ -41,7 +42,9 @@ pub fn destroyed(run: &Run, reason: Option<String>, commission: &Commission, at:
     let mut reservation = run.reservation.clone();
     reservation.intent = Intent::Destroy { at, reason: reason.clone() };
     let mut change = replace(run, reservation, OperationKind::Destroy, None, commission, at);
-    change.route = Some(Route::Tombstone { at });
+    if stands(Protection::DestroyBuriesRoute) {
+        change.route = Some(Route::Tombstone { at });
+    }
     change.run.reservation.check_at = Timestamp::NEVER;
     if let Ok(status) = change.run.reservation.status.apply(&StatusChange::GiveUp(FailureCode::Cancelled)) {
         change.run.reservation.status = status;
@@ -73,7 +76,9 @@ fn replace(
     if !run.operation.status.is_over() {
         may_send_until_now(&mut reservation, &run.operation, at);
     }
-    reservation.epoch = reservation.epoch.next();
+    if stands(Protection::ReplacingRaisesEpoch) {
+        reservation.epoch = reservation.epoch.next();
+    }
     reservation.operation = commission.operation;
     reservation.updated_at = at.max(reservation.updated_at);
     let operation = commission.begin(&reservation, kind, spec, at);

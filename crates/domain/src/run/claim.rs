@@ -1,7 +1,8 @@
 //! Changes of hands.
 
 use crate::event::{Actor, EventKind};
-use crate::operation::{Operation, OperationStatus, StepStatus};
+use crate::operation::{Operation, OperationStatus, StepRecord, StepStatus};
+use crate::protection::{Protection, stands};
 use crate::reservation::Reservation;
 use crate::time::Timestamp;
 
@@ -32,19 +33,22 @@ pub fn claimed(run: &Run, hold: &Hold, now: Timestamp) -> Result<Change, Unclaim
         .holder
         .as_ref()
         .is_some_and(|holder| holder.node == hold.holder.node && holder.incarnation != hold.holder.incarnation);
-    if due_at > now && !orphaned {
+    if due_at > now && !orphaned && stands(Protection::LeaseIsRespected) {
         return Err(Unclaimable::NotDue { at: due_at });
     }
     let mut run = run.clone();
     let previous = run.operation.holder.replace(hold.holder.clone());
-    run.reservation.epoch = run.reservation.epoch.next();
+    if stands(Protection::ClaimRaisesEpoch) {
+        run.reservation.epoch = run.reservation.epoch.next();
+    }
     run.operation.attempt += 1;
     run.operation.due_at = Some(hold.until);
     if run.operation.status == OperationStatus::Waiting {
         run.operation.status = OperationStatus::Running;
     }
     may_send_until_now(&mut run.reservation, &run.operation, now);
-    for step in run.operation.steps.iter_mut().filter(|step| step.status == StepStatus::Noted) {
+    let in_doubt = |step: &&mut StepRecord| step.status == StepStatus::Noted && stands(Protection::CrashLeavesDoubt);
+    for step in run.operation.steps.iter_mut().filter(in_doubt) {
         step.status = StepStatus::Unknown;
         step.finished_at = None;
         step.last_error = Some("the executor went away before it knew what came of it".to_owned());
@@ -59,7 +63,8 @@ pub fn claimed(run: &Run, hold: &Hold, now: Timestamp) -> Result<Change, Unclaim
 /// A holder that renews its lease may send long after its note, up to the moment it is fenced and a lease beyond: that
 /// moment counts as the last send of whatever has no finding.
 pub(super) fn may_send_until_now(reservation: &mut Reservation, operation: &Operation, now: Timestamp) {
-    if operation.steps.iter().any(|record| record.step.may_create() && record.status == StepStatus::Noted) {
+    let under_way = operation.steps.iter().any(|record| record.step.may_create() && record.status == StepStatus::Noted);
+    if under_way && stands(Protection::SendsUntilFenced) {
         reservation.last_sent_at = reservation.last_sent_at.max(Some(now));
     }
 }

@@ -3,6 +3,7 @@
 use crate::event::{Actor, EventKind};
 use crate::evidence::{LOOKUPS_KEPT, Lookup};
 use crate::lease::Epoch;
+use crate::protection::{Protection, stands};
 use crate::operation::{Operation, OperationStatus, Step, StepRecord, StepStatus};
 use crate::reservation::{IllegalTransition, Status};
 use crate::resource::{Custody, Found, Observation, Rejection, RejectionClass, Resource, RuntimeState};
@@ -119,14 +120,15 @@ fn intend(run: &mut Run, step: Step, at: Timestamp) -> Result<(), IllegalTransit
     let from = reservation.status.name();
     let open = matches!(reservation.status, Status::InProgress | Status::Completed);
     let wanted = open && !reservation.intent.is_destroy();
-    if wanted && step.undoes() {
+    if wanted && step.undoes() && stands(Protection::WantedIsNotUndone) {
         return Err(IllegalTransition { from, change: "be undone: it is wanted" });
     }
     if step.may_create() {
-        if !wanted || reservation.sealed_at.is_some() {
+        let closed = !wanted || reservation.sealed_at.is_some();
+        if closed && stands(Protection::UnwantedIsNotMade) {
             return Err(IllegalTransition { from, change: "create anything any more" });
         }
-        reservation.unanswered += 1;
+        reservation.unanswered += u32::from(stands(Protection::UnansweredCount));
         reservation.last_sent_at = Some(at);
         reservation.lookups.clear();
     }
@@ -253,7 +255,9 @@ fn take_in(change: &mut Change, step: Step, effect: &Effect, at: Timestamp, was_
             let reservation = &mut change.run.reservation;
             let known = reservation.resources.iter().any(|known| known.same_thing(resource));
             reservation.resources.retain(|known| !known.same_thing(resource));
-            reservation.resources.insert(0, resource.clone());
+            if stands(Protection::IdBeforeReady) || *runtime != Some(RuntimeState::Starting) {
+                reservation.resources.insert(0, resource.clone());
+            }
             if let Some(state) = runtime {
                 reservation.runtime = Some((state.clone(), at));
             }

@@ -4,6 +4,7 @@ use crate::event::{Actor, EventKind};
 use crate::evidence::Release;
 use crate::lease::Epoch;
 use crate::operation::{Failure, Operation, OperationKind, OperationStatus, Step};
+use crate::protection::{Protection, stands};
 use crate::records::CanonicalSuccess;
 use crate::reservation::{IllegalTransition, Reservation, Resolution, Status, StatusChange};
 use crate::resource::Footprint;
@@ -132,10 +133,11 @@ pub(super) fn complete(
     at: Timestamp,
     check_at: Timestamp,
 ) -> Result<(), IllegalTransition> {
-    let undone = change.run.is_being_undone();
+    let undone = change.run.is_being_undone() && stands(Protection::UndoneIsNotCompleted);
     let reservation = &mut change.run.reservation;
     let status = reservation.status.apply(&StatusChange::Complete(proof))?;
-    let lawful = proof.instance() == reservation.instance && !reservation.intent.is_destroy() && !undone;
+    let unwanted = reservation.intent.is_destroy() && stands(Protection::DestroyBeatsCompletion);
+    let lawful = proof.instance() == reservation.instance && !unwanted && !undone;
     if !lawful {
         return Err(IllegalTransition { from: reservation.status.name(), change: "become routable" });
     }

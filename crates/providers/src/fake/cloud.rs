@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use freehold_domain::ids::InstanceId;
 use freehold_domain::plan::Capabilities;
+use freehold_domain::protection::{Protection, stands};
 use freehold_domain::resource::{Observation, Outcome, RejectionClass, Resource, ResourceKind, RuntimeState};
 use freehold_domain::route::Endpoint;
 use freehold_domain::time::Timestamp;
@@ -197,6 +198,9 @@ impl FakeCloud {
         }
         // An honest adapter looks before it makes.
         let at = match world.find(kind, ident) {
+            Some(_) if !stands(Protection::ExistingIsAdopted) => {
+                return rejected(RejectionClass::Invalid, "already exists");
+            }
             Some(at) => {
                 if matches!(world.of(ident.instance)[at].runtime, Some(RuntimeState::Stopped | RuntimeState::Exited(_)))
                 {

@@ -3,6 +3,7 @@
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::ledger::{self, Entry};
 use freehold_domain::owner::Context;
+use freehold_domain::protection::{Protection, stands};
 use freehold_domain::reservation::Status;
 use freehold_domain::run::{self, Change};
 use freehold_domain::time::Timestamp;
@@ -25,12 +26,12 @@ struct Known {
 
 impl Known {
     fn by(db: Db<'_>, key: Option<IdempotencyKey>) -> Result<Option<(Self, bool)>, StoreError> {
-        let Some(key) = key else { return Ok(None) };
+        let Some(key) = key.filter(|_| stands(Protection::KeyIsKept)) else { return Ok(None) };
         let read =
             |row: &mut Columns<'_>| Ok(Self { fingerprint: row.bytes()?, operation: row.id()?, instance: row.id()? });
         let known = db.first(KNOWN, [key.scope], read)?;
         Ok(known.map(|known| {
-            let same = known.fingerprint == key.fingerprint;
+            let same = known.fingerprint == key.fingerprint || !stands(Protection::FingerprintIsChecked);
             (known, same)
         }))
     }

@@ -3,6 +3,7 @@
 use freehold_domain::event::{Actor, Event, EventKind};
 use freehold_domain::ids::InstanceId;
 use freehold_domain::owner::Context;
+use freehold_domain::protection::{Protection, stands};
 use freehold_domain::time::Timestamp;
 use freehold_engine::audit::{GENESIS, hash};
 use freehold_engine::ports::{AuditPage, AuditQuery, AuditRecord, Listed, StoreError};
@@ -29,7 +30,7 @@ struct Link<'e> {
 
 impl Chain {
     fn link<'e>(&mut self, context: &Context, event: &'e Event) -> Link<'e> {
-        let prev = self.head;
+        let prev = if stands(Protection::AuditIsChained) { self.head } else { GENESIS };
         self.seq += 1;
         self.head = hash(&prev, context, self.seq, event);
         Link { seq: self.seq, prev, hash: self.head, event }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use freehold_domain::protection::{Protection, stands};
 use freehold_engine::ports::StoreError;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -200,6 +201,10 @@ impl Core {
         }
         match fault {
             CommitFault::None => Ok(()),
+            _ if !stands(Protection::AnswerAfterCommit) => Ok(()),
+            CommitFault::Lose { .. } if !stands(Protection::LostCommitIsUnknown) => {
+                Err(StoreError::Unavailable("a lost answer was taken for a refusal".to_owned()))
+            }
             CommitFault::Refuse => Err(StoreError::Unavailable("the commit was refused by a test".to_owned())),
             CommitFault::Lose { .. } => Err(StoreError::Unknown("the answer was lost by a test".to_owned())),
         }

@@ -2,6 +2,7 @@
 
 use freehold_domain::ids::OperationId;
 use freehold_domain::lease::{Holder, Lease, NodeId};
+use freehold_domain::protection::{Protection, stands};
 use freehold_domain::run::{self, Hold, Note, Run, Then, Unclaimable};
 use freehold_engine::ports::StoreError;
 use rusqlite::params;
@@ -70,12 +71,16 @@ pub(super) fn give_back(tx: Tx<'_>, leases: &[Lease]) -> Result<(), StoreError> 
             Err(error) => return Err(error),
         };
         let operation = &loaded.run.operation;
-        if operation.id != lease.operation || operation.holder.as_ref() != Some(&lease.holder) {
+        let theirs = operation.id == lease.operation && operation.holder.as_ref() == Some(&lease.holder);
+        let mut held = lease.epoch;
+        if !stands(Protection::LeaseIsItsHolders) {
+            held = loaded.run.reservation.epoch;
+        } else if !theirs {
             continue;
         }
         let now = tx.now();
         let rest = Note { at: now, finding: None, then: Then::Rest(now) };
-        if let Ok(change) = run::noted(&loaded.run, lease.epoch, &rest) {
+        if let Ok(change) = run::noted(&loaded.run, held, &rest) {
             tx.write(&loaded, &change, None)?;
         }
     }

@@ -3,6 +3,7 @@
 
 use freehold_domain::ids::InstanceId;
 use freehold_domain::owner::Context;
+use freehold_domain::protection::{Protection, stands};
 use freehold_domain::records::{InstanceRow, RecordsView, Subscription, SubscriptionStatus};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::StoreError;
@@ -72,7 +73,8 @@ pub(super) fn active_in(db: Db<'_>, context: &Context) -> Result<Vec<RecordsView
 fn is_wanted(tx: Tx<'_>, instance: InstanceId) -> Result<bool, StoreError> {
     let unwanted =
         "SELECT 1 FROM reservations WHERE instance_id = ?1 AND (status <> 'in_progress' OR destroy_at IS NOT NULL)";
-    Ok(tx.first(unwanted, params![instance.as_bytes()], |row| row.get::<i64>())?.is_none())
+    let found = tx.first(unwanted, params![instance.as_bytes()], |row| row.get::<i64>())?;
+    Ok(found.is_none() || !stands(Protection::RecordsRefuseLate))
 }
 
 /// Writes the row, unless it is there.

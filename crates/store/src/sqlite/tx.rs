@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use freehold_domain::ids::InstanceId;
 use freehold_domain::invariants::{Invariant, check_change};
 use freehold_domain::lease::{Fenced, LeaseTerm};
+use freehold_domain::protection::{Protection, stands};
 use freehold_domain::run::{Change, LeakChange, Refused, Run};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{Answer, Clock, StoreError};
@@ -145,6 +146,9 @@ impl<'t> Tx<'t> {
             Some(LeakChange::Resolve) => leaks::resolve_of(self.db, after.reservation.instance, at)?,
             None => {}
         }
+        if !stands(Protection::AuditInCommit) {
+            return Ok(());
+        }
         audit::append(self.db, *context_id, &after.reservation.context, events)
     }
 
@@ -152,8 +156,8 @@ impl<'t> Tx<'t> {
     fn answer(&self, operation: &freehold_domain::operation::Operation, answer: &Answer) -> Result<(), StoreError> {
         self.run(
             "UPDATE operations SET answer_status = ?2, answer_body = ?3 \
-             WHERE id = ?1 AND key_scope IS NOT NULL AND answer_status IS NULL",
-            params![operation.id.as_bytes(), answer.status, answer.body],
+             WHERE id = ?1 AND key_scope IS NOT NULL AND (answer_status IS NULL OR ?4)",
+            params![operation.id.as_bytes(), answer.status, answer.body, !stands(Protection::FirstAnswerStays)],
         )?;
         Ok(())
     }
