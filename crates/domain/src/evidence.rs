@@ -169,7 +169,7 @@ impl Release {
             Self::NothingSent(_) | Self::Sealed(_) | Self::ProvenAbsent(_) if reservation.intent.is_destroy() => {
                 Resolution::InstanceDestroyed
             }
-            // Given up with work started, and nothing is in doubt: what was made is surely removed.
+            // Given up with work started, and every call was surely refused: nothing was ever made.
             Self::NothingSent(_) if matches!(reservation.status, Status::NeedsReconciliation { .. }) => {
                 Resolution::AbsenceProven
             }

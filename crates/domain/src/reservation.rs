@@ -217,7 +217,8 @@ pub struct Reservation {
     pub power: Power,
     /// The operation that works on it, or did last.
     pub operation: OperationId,
-    /// How many sends of creating calls have no definite answer.
+    /// How many creating calls may have left something behind that is not proven gone: those without a definite answer,
+    /// and those that made something.
     pub unanswered: u32,
     /// When the last creating call was allowed to leave.
     pub last_sent_at: Option<Timestamp>,

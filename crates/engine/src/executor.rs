@@ -345,7 +345,8 @@ impl Executor {
 
     fn count_reconciled(&self, run: &Run) {
         let settled = run.operation.status.is_over() && run.operation.kind == OperationKind::Provision;
-        let had_doubts = run.reservation.unanswered > 0 || run.operation.attempt > 1;
+        let in_doubt = run.reservation.unanswered as usize > run.reservation.resources.len();
+        let had_doubts = in_doubt || run.operation.attempt > 1;
         if settled && had_doubts {
             let outcome = if run.reservation.status == Status::Completed { "completed" } else { "released" };
             self.world.meter.reconciliation(outcome);

@@ -273,8 +273,8 @@ fn evidence(reservation: &reservation::Reservation) -> Vec<Evidence> {
     let mut evidence = Vec::new();
     if let Some(at) = reservation.last_sent_at {
         let detail = match reservation.unanswered {
-            0 => "the last call that creates was allowed to leave then; every one has a definite answer".to_owned(),
-            count => format!("the last call that creates was allowed to leave then; {count} have no definite answer"),
+            0 => "the last call that creates was allowed to leave then; every one was surely refused".to_owned(),
+            count => format!("the last call that creates was allowed to leave then; {count} may have left something"),
         };
         evidence.push(one("sent", at, detail));
     }

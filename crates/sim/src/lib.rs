@@ -2,14 +2,21 @@
 //!
 //! [`run`] is a storm and the calm after it; a failing seed replays exactly. Read [`town`] first.
 
+pub mod billing;
 pub mod chance;
+pub mod ground;
+pub mod grid;
 pub mod history;
 pub mod node;
 mod oracle;
+pub mod places;
+pub mod records;
 mod requests;
+pub mod storm;
 pub mod tasks;
 pub mod time;
 pub mod town;
-pub mod yielding;
+pub mod watch;
+mod wire;
 
-pub use town::{Profile, Report, run};
+pub use storm::{Profile, Report, run};

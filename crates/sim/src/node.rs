@@ -13,17 +13,27 @@ use freehold_engine::executor::Executor;
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
 use freehold_engine::ports::{
-    Answer, Claimed, Driver, Installation, NoGaps, NoMeter, Provider, Records, Registered, Render, Store,
+    Answer, Claimed, Driver, Installation, NoMeter, Provider, Registered, Render, Store,
 };
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};
 
+use crate::billing::FarBilling;
 use crate::chance::Chance;
-use crate::time::{SkewedClock, VirtualTime};
-use crate::yielding::Yielding;
+use crate::places::Places;
+use crate::records::FarRecords;
+use crate::time::WrongClock;
+use crate::watch::{Post, Watch};
+use crate::wire::Wire;
 
 /// How long simulated leases last.
 pub const LEASE: Duration = Duration::from_secs(10);
+
+/// How much of a lease must be left for a call to leave.
+pub const SEND_MARGIN: Duration = Duration::from_secs(1);
+
+/// The longest wait between tries.
+pub const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// How long a simulated provision goes forward.
 pub const DEADLINE: Duration = Duration::from_secs(120);
@@ -74,11 +84,15 @@ pub struct Shared {
     /// The registry.
     pub store: Arc<dyn Store>,
     /// The records.
-    pub records: Arc<dyn Records>,
+    pub far_records: FarRecords,
     /// What makes resources.
     pub provider: Arc<dyn Provider>,
-    /// The true time.
-    pub time: VirtualTime,
+    /// Who pays.
+    pub billing: FarBilling,
+    /// Where executors are.
+    pub places: Places,
+    /// What sees every call.
+    pub watch: Watch,
     /// Where all chance comes from.
     pub chance: Chance,
     /// Names and keys.
@@ -89,8 +103,8 @@ pub struct Shared {
 pub struct Node {
     /// Its name and life.
     pub holder: Holder,
-    /// How far its clock is off, in microseconds.
-    pub skew_micros: i64,
+    /// Its wall clock, which goes on through its lives.
+    pub clock: WrongClock,
     /// What runs operations.
     pub executor: Executor,
     /// What requests ask.
@@ -105,22 +119,23 @@ impl Node {
     /// # Panics
     /// Never: the names in it are valid.
     #[must_use]
-    pub fn start(shared: &Shared, name: &str, skew_micros: i64) -> Self {
+    pub fn start(shared: &Shared, name: &str, clock: WrongClock) -> Self {
         let holder = Holder { node: name.parse().expect("a valid name"), incarnation: shared.chance.draw() };
         let hints = Hints::default();
         let chance = Arc::new(shared.chance.clone());
+        let post = Post::new(shared.watch.clone());
         let world = Arc::new(World {
-            store: Arc::new(Yielding(shared.store.clone())),
-            records: Arc::new(Yielding(shared.records.clone())),
-            billing: Arc::new(Yielding(Arc::new(billing()))),
+            store: Wire::to(shared.store.clone(), &post),
+            records: Wire::to(Arc::new(shared.far_records.clone()), &post),
+            billing: Wire::to(Arc::new(shared.billing.clone()), &post),
             providers: BTreeMap::from([(
                 "local".parse().expect("a valid name"),
-                Arc::new(Yielding(shared.provider.clone())) as Arc<dyn Provider>,
+                Wire::to(shared.provider.clone(), &post) as Arc<dyn Provider>,
             )]),
-            clock: Arc::new(SkewedClock::new(shared.time.clone(), skew_micros)),
+            clock: Arc::new(clock.clone()),
             entropy: chance.clone(),
             driver: Arc::new(hints.clone()),
-            gaps: Arc::new(NoGaps),
+            gaps: Arc::new(shared.places.clone()),
             meter: Arc::new(NoMeter),
             render: Arc::new(Plain),
             idents: Idents::new(shared.installation.install.clone(), &shared.installation.mac_key),
@@ -131,7 +146,7 @@ impl Node {
         });
         Self {
             holder,
-            skew_micros,
+            clock,
             executor: Executor::new(world.clone()),
             control: Arc::new(ControlPlane::new(world)),
             hints,
@@ -145,7 +160,9 @@ impl Node {
     }
 }
 
-fn billing() -> LocalBilling {
+/// Who may have what, in every simulated world.
+#[must_use]
+pub fn plans() -> LocalBilling {
     LocalBilling {
         price_version: "2026-01-01".parse().expect("a valid name"),
         price_versions: BTreeMap::from([(
@@ -156,16 +173,18 @@ fn billing() -> LocalBilling {
     }
 }
 
-fn policy() -> Policy {
+/// How patient every simulated node is.
+#[must_use]
+pub fn policy() -> Policy {
     Policy {
         instances_per_context: 1,
         default_provider: "local".parse().expect("a valid name"),
         max_attempts: 5,
         deadline: DEADLINE,
         lease: LEASE,
-        send_margin: Duration::from_secs(1),
+        send_margin: SEND_MARGIN,
         retry_min: Duration::from_secs(1),
-        retry_max: Duration::from_secs(60),
+        retry_max: RETRY_MAX,
         ready_grace: Duration::from_secs(2),
         running_check: Duration::from_secs(300),
         stopped_check: Duration::from_secs(1800),

@@ -1,116 +1,264 @@
-//! What must be true: after every event, and once everything is at rest. The predicates are the domain's own.
+//! What must be true of registry, records, provider and billing together: after every write, and once everything is at
+//! rest. The predicates over one context are the domain's own; here is what only a world shows, where the provider and
+//! billing can be looked at from behind.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use freehold_domain::event::EventKind;
+use freehold_domain::ids::InstanceId;
 use freehold_domain::invariants::{Tenancy, check_context};
 use freehold_domain::owner::Owner;
-use freehold_domain::reservation::{Reservation, Status};
+use freehold_domain::reservation::{Resolution, Status};
 use freehold_domain::resource::ResourceKind;
+use freehold_domain::route::Route;
 use freehold_engine::audit;
-use freehold_engine::ports::{AuditQuery, AuditRecord, Records, Store};
+use freehold_engine::ports::{AuditQuery, AuditRecord, InstanceQuery, LeakRecord, Records, Registered, Store};
 
-use crate::town::{OWNERS, Town, at_once};
+use crate::tasks::at_once;
+use crate::town::Town;
 
-fn tenancies(town: &Town, owner: usize) -> Vec<Tenancy> {
-    let owner: Owner = format!("user:{owner}").parse().expect("a valid owner");
-    let registered = at_once(town.store.owner_describe(&owner)).unwrap_or_default();
-    let leaks = at_once(town.store.leak_list(true, None, 1_000)).map(|page| page.items).unwrap_or_default();
-    registered
-        .into_iter()
-        .map(|one| {
-            let instance = one.reservation.instance;
-            Tenancy {
-                records: at_once(town.store.describe(instance)).unwrap_or_default(),
-                leaked: leaks.iter().any(|leak| leak.instance == instance),
-                reservation: one.reservation,
-                route: one.route,
+/// How many rows one read of a list asks for.
+const PAGE: usize = 200;
+
+/// What the oracle remembers between two looks.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    unresolved: BTreeSet<InstanceId>,
+    released: BTreeSet<InstanceId>,
+}
+
+impl Oracle {
+    /// What was unresolved at the last look.
+    pub(crate) fn unresolved(&self) -> &BTreeSet<InstanceId> {
+        &self.unresolved
+    }
+
+    /// What holds at every moment, looked at where something was written since the last look.
+    pub(crate) fn check(&mut self, town: &Town) -> Vec<String> {
+        let mut broken = town.shared.watch.all_broken();
+        broken.extend(town.history.promise(|promises| promises.broken.clone()));
+        let written = town.shared.watch.take_written();
+        if written.is_empty() {
+            return broken;
+        }
+        for (invariant, count) in town.store.violations() {
+            if count > 0 {
+                broken.push(format!("{}: the store counted {count}", invariant.name()));
             }
-        })
-        .collect()
+        }
+        let leaks = leaks(town);
+        let mut owners = BTreeSet::new();
+        for &instance in &written {
+            if let Some(registered) = at_once(town.store.instance_describe(instance)).ok().flatten() {
+                owners.insert(registered.reservation.context.owner().to_string());
+                broken.extend(self.look_at(town, &registered));
+            }
+        }
+        for owner in owners {
+            let owner: Owner = owner.parse().expect("an owner that is on record");
+            let tenancies = tenancies(town, &owner, &leaks);
+            let found = check_context(&tenancies, 1);
+            broken.extend(found.iter().map(|v| format!("{}: {:?} {}", v.invariant.name(), v.instance, v.detail)));
+        }
+        for (instance, operation) in town.shared.watch.keyed() {
+            if !written.contains(&instance) {
+                continue;
+            }
+            let view = at_once(town.store.operation_describe(operation)).ok().flatten();
+            if let Some(answer) = view.and_then(|view| view.answer) {
+                town.shared.watch.answered(operation, &answer);
+            }
+        }
+        broken
+    }
+
+    fn look_at(&mut self, town: &Town, registered: &Registered) -> Vec<String> {
+        let reservation = &registered.reservation;
+        let instance = reservation.instance;
+        let mut broken = Vec::new();
+        if reservation.status.is_unresolved() {
+            self.unresolved.insert(instance);
+        } else {
+            self.unresolved.remove(&instance);
+        }
+        let started = town.shared.billing.ever_started(instance);
+        if started > 1 {
+            broken.push(format!("BillOnce: {instance} was subscribed for {started} times"));
+        }
+        if let Status::Released { because } = reservation.status
+            && self.released.insert(instance)
+            && because != Resolution::OperatorOverride
+        {
+            let live = town.ground.live_of(&town.idents.of(instance, &reservation.context));
+            if !live.is_empty() && !town.shared.watch.is_excused(instance) {
+                broken.push(format!("NoEarlyRelease: {instance} is released and {live:?} is there"));
+            }
+            if town.shared.billing.is_active(instance) {
+                broken.push(format!("BillOnce: {instance} is released and billing goes on"));
+            }
+        }
+        broken
+    }
+
+    /// What holds once nothing is left to do.
+    pub(crate) fn check_rest(town: &Town) -> Vec<String> {
+        let mut broken = Vec::new();
+        let leaks = leaks(town);
+        let registered = everything(town);
+        let trail = trail(town);
+        for one in &registered {
+            broken.extend(check_end(town, one, &leaks));
+            broken.extend(check_replay(one, &trail));
+        }
+        broken.extend(check_promises(town, &registered));
+        broken.extend(check_chain(&trail));
+        broken
+    }
 }
 
-/// What holds at every moment.
-pub(crate) fn check(town: &Town) -> Vec<String> {
-    let mut broken = town.history.promise(|promises| promises.broken.clone());
-    for (invariant, count) in town.store.violations() {
-        if count > 0 {
-            broken.push(format!("{}: the store counted {count}", invariant.name()));
-        }
-    }
-    for owner in 0..OWNERS {
-        let tenancies = tenancies(town, owner);
-        let found = check_context(&tenancies, 1);
-        broken.extend(found.iter().map(|v| format!("{}: {:?} {}", v.invariant.name(), v.instance, v.detail)));
-        for tenancy in &tenancies {
-            broken.extend(admit_first(town, &tenancy.reservation));
-        }
-    }
-    broken
+fn leaks(town: &Town) -> Vec<LeakRecord> {
+    at_once(town.store.leak_list(true, None, PAGE)).map(|page| page.items).unwrap_or_default()
 }
 
-/// Nothing exists at the provider of which no intent is on record.
-fn admit_first(town: &Town, reservation: &Reservation) -> Option<String> {
-    let made = ResourceKind::ALL.iter().any(|kind| town.cloud.ever_made(reservation.instance, *kind) > 0);
-    (made && !reservation.work_started())
-        .then(|| format!("AdmitFirst: {} has resources and no intent", reservation.instance))
+fn tenancies(town: &Town, owner: &Owner, leaks: &[LeakRecord]) -> Vec<Tenancy> {
+    let registered = at_once(town.store.owner_describe(owner)).unwrap_or_default();
+    let tenancy = |one: Registered| {
+        let instance = one.reservation.instance;
+        Tenancy {
+            records: at_once(town.store.describe(instance)).unwrap_or_default(),
+            leaked: leaks.iter().any(|leak| leak.instance == instance),
+            reservation: one.reservation,
+            route: one.route,
+        }
+    };
+    registered.into_iter().map(tenancy).collect()
 }
 
-/// What holds once nothing is left to do.
-pub(crate) fn check_rest(town: &Town) -> Vec<String> {
-    let mut broken = Vec::new();
-    for owner in 0..OWNERS {
-        for tenancy in tenancies(town, owner) {
-            broken.extend(check_end(town, &tenancy));
+fn everything(town: &Town) -> Vec<Registered> {
+    let mut all = Vec::new();
+    let mut query = InstanceQuery { limit: PAGE, ..InstanceQuery::default() };
+    while let Ok(page) = at_once(town.store.instance_list(&query)) {
+        all.extend(page.items);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => break,
         }
     }
-    let promises = town.history.promise(|promises| (promises.admitted.clone(), promises.destroyed.clone()));
-    for instance in promises.0 {
-        if at_once(town.store.instance_describe(instance)).ok().flatten().is_none() {
-            broken.push(format!("AckDurable: {instance} was admitted and is not known"));
-        }
-    }
-    for instance in promises.1 {
-        let status = at_once(town.store.instance_describe(instance)).ok().flatten().map(|one| one.reservation.status);
-        if !matches!(status, Some(Status::Released { .. })) {
-            broken.push(format!("AckDurable: the destroy of {instance} was acknowledged, and it is {status:?}"));
-        }
-    }
-    broken.extend(check_chain(town));
-    broken
+    all
 }
 
-fn check_end(town: &Town, tenancy: &Tenancy) -> Vec<String> {
-    let reservation = &tenancy.reservation;
+fn trail(town: &Town) -> Vec<AuditRecord> {
+    let mut all = Vec::new();
+    let mut query = AuditQuery { after: 0, instance: None, limit: PAGE };
+    while let Ok(page) = at_once(town.store.audit_read(&query)) {
+        all.extend(page.items);
+        match page.next {
+            Some(next) => query.after = next,
+            None => break,
+        }
+    }
+    all
+}
+
+fn check_end(town: &Town, registered: &Registered, leaks: &[LeakRecord]) -> Vec<String> {
+    let Registered { reservation, operation, route } = registered;
     let instance = reservation.instance;
-    let live = town.cloud.live_of(&town.idents.of(instance, &reservation.context));
-    let runtimes = live.iter().filter(|resource| resource.kind == ResourceKind::Runtime).count();
+    let live = town.ground.live_of(&town.idents.of(instance, &reservation.context));
+    let paid = town.shared.billing.is_active(instance);
+    let mut broken = Vec::new();
+    let mut claim = |holds: bool, what: String| {
+        if !holds {
+            broken.push(what);
+        }
+    };
+    claim(operation.status.is_over(), format!("Settles: {} of {instance} is not over at rest", operation.kind.name()));
+    claim(!leaks.iter().any(|leak| leak.instance == instance), format!("NoForget: {instance} is on the leak list"));
     match reservation.status {
         Status::InProgress | Status::NeedsReconciliation { .. } => {
-            vec![format!("Settles: {instance} is {} at rest", reservation.status.name())]
+            claim(false, format!("Settles: {instance} is {} at rest", reservation.status.name()));
         }
-        Status::Completed if runtimes != 1 => vec![format!("{instance} is complete and has {runtimes} runtimes")],
-        Status::Released { .. } if !live.is_empty() => {
-            vec![format!("NoForget: {instance} is released and left {}", live.len())]
+        Status::Completed => {
+            claim(!reservation.intent.is_destroy(), format!("Settles: the destroy of {instance} is not finished"));
+            for kind in ResourceKind::ALL {
+                let count = live.iter().filter(|resource| resource.kind == kind).count();
+                claim(count == 1, format!("OneCanonical: {instance} is complete and has {count} of {kind}"));
+            }
+            claim(paid, format!("BillOnce: {instance} is complete and nobody pays"));
+            let routable = route.as_ref().is_some_and(Route::is_live);
+            claim(routable, format!("RouteHasRecord: {instance} is complete and not routable"));
         }
-        Status::Completed | Status::Released { .. } => Vec::new(),
+        Status::Released { .. } => {
+            claim(live.is_empty(), format!("NoForget: {instance} is released and left {live:?}"));
+            claim(!paid, format!("BillOnce: {instance} is released and billing goes on"));
+        }
     }
+    broken
+}
+
+fn check_promises(town: &Town, registered: &[Registered]) -> Vec<String> {
+    let status = |instance| {
+        let one = registered.iter().find(|one| one.reservation.instance == instance);
+        one.map(|one| one.reservation.status)
+    };
+    town.history.promise(|promises| {
+        let lost = promises.admitted.iter().filter(|instance| status(**instance).is_none());
+        let kept = promises.destroyed.iter().filter(|instance| {
+            !matches!(status(**instance), Some(Status::Released { .. }))
+        });
+        lost.map(|instance| format!("AckDurable: {instance} was admitted and is not known"))
+            .chain(kept.map(|instance| format!("AckDurable: the destroy of {instance} was acknowledged, and it is there")))
+            .collect()
+    })
+}
+
+/// The trail of one instance, replayed into the state that it claims.
+fn check_replay(registered: &Registered, trail: &[AuditRecord]) -> Vec<String> {
+    let reservation = &registered.reservation;
+    let instance = reservation.instance;
+    let events: Vec<_> = trail.iter().map(|record| &record.event).filter(|event| event.instance == instance).collect();
+    let mut broken = Vec::new();
+    let mut claim = |holds: bool, what: &str| {
+        if !holds {
+            broken.push(format!("AuditComplete: the trail of {instance} {what}"));
+        }
+    };
+    let count = |kinds: &[EventKind]| events.iter().filter(|event| kinds.contains(&event.kind)).count();
+    claim(events.first().is_some_and(|event| event.kind == EventKind::ReservationStarted), "does not begin with its start");
+    claim(events.last().is_some_and(|event| event.status == reservation.status.name()), "ends in another status");
+    for pair in events.windows(2) {
+        let lawful = match (pair[0].status, pair[1].status) {
+            (from, to) if from == to => true,
+            ("in_progress", "failed_requires_reconciliation" | "completed" | "released") => true,
+            ("failed_requires_reconciliation", "completed" | "released") => true,
+            ("completed", "released") => true,
+            (_, _) => false,
+        };
+        claim(lawful, "has a step that there is not");
+        claim(pair[1].epoch >= pair[0].epoch, "has an epoch that falls");
+    }
+    claim(events.iter().all(|event| event.epoch <= reservation.epoch), "knows a later epoch");
+    claim(count(&[EventKind::ReservationStarted]) == 1, "does not have one start");
+    let completions = count(&[EventKind::ReservationCompleted, EventKind::ReservationRepaired]);
+    claim(completions == usize::from(reservation.completed_at.is_some()), "does not have its completion once");
+    let releases = count(&[EventKind::ReservationReleased, EventKind::Destroyed]);
+    claim(releases == usize::from(reservation.released_at.is_some()), "does not have its release once");
+    claim(count(&[EventKind::DestroyStarted]) == usize::from(reservation.intent.is_destroy()), "does not have its destroy once");
+    broken
 }
 
 /// The audit trail, chained anew.
-fn check_chain(town: &Town) -> Vec<String> {
-    let query = AuditQuery { after: 0, instance: None, limit: 100_000 };
-    let Ok(page) = at_once(town.store.audit_read(&query)) else {
-        return vec!["the audit trail cannot be read".to_owned()];
-    };
-    let mut heads = std::collections::BTreeMap::new();
+fn check_chain(trail: &[AuditRecord]) -> Vec<String> {
+    let mut heads = BTreeMap::new();
     let mut broken = Vec::new();
-    for record in page.items {
+    for record in trail {
         let AuditRecord { context, context_seq, event, prev_hash, hash, .. } = record;
-        let (seq, head) = heads.get(&context).copied().unwrap_or((0, audit::GENESIS));
+        let (seq, head) = heads.get(context).copied().unwrap_or((0, audit::GENESIS));
         let right =
-            context_seq == seq + 1 && prev_hash == head && hash == audit::hash(&head, &context, context_seq, &event);
+            *context_seq == seq + 1 && *prev_hash == head && *hash == audit::hash(&head, context, *context_seq, event);
         if !right {
             broken.push(format!("AuditComplete: line {context_seq} of {}", context.owner()));
         }
-        heads.insert(context, (context_seq, hash));
+        heads.insert(context, (*context_seq, *hash));
     }
     broken
 }

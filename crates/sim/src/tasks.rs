@@ -3,7 +3,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+
+use freehold_domain::ids::OperationId;
+
+use crate::places::Place;
 
 /// Lets everybody else go first, once.
 #[derive(Debug, Default)]
@@ -21,22 +26,30 @@ impl Future for Yield {
     }
 }
 
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// What a task tells when it is done.
 pub type Told = String;
 
 /// Something under way on a node.
 pub struct Task {
+    /// Its own, in this process.
+    pub number: u64,
     /// On which node, by its number.
     pub node: usize,
     /// For people who read the history.
     pub name: String,
+    /// Where its executor was last.
+    pub at: Option<Place>,
+    /// The operation that it runs, if it runs one.
+    pub operation: Option<OperationId>,
     future: Pin<Box<dyn Future<Output = Told>>>,
 }
 
 impl Task {
     /// A task of a node.
     pub fn new(node: usize, name: impl Into<String>, future: impl Future<Output = Told> + 'static) -> Self {
-        Self { node, name: name.into(), future: Box::pin(future) }
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), node, name: name.into(), at: None, operation: None, future: Box::pin(future) }
     }
 
     /// Goes on until the next call to a port. What it tells, once it is done.
@@ -46,6 +59,17 @@ impl Task {
             Poll::Ready(told) => Some(told),
             Poll::Pending => None,
         }
+    }
+}
+
+/// The value of a future that waits for nobody.
+///
+/// # Panics
+/// When it does wait.
+pub fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("what is asked without a wire waits for nobody"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Time that passes only when the scheduler says so. Every node sees it through a clock of its own, which may be wrong.
+//! Time that passes only when the scheduler says so. Every node sees it through a clock of its own, which may be wrong and
+//! may jump.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,33 +22,44 @@ impl VirtualTime {
         Timestamp::from_micros(BEGINNING_MICROS + self.0.load(Ordering::Relaxed))
     }
 
+    /// How much of it has passed.
+    #[must_use]
+    pub fn passed(&self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(0))
+    }
+
     /// Lets time pass.
     pub fn pass(&self, span: Duration) {
         self.0.fetch_add(i64::try_from(span.as_micros()).unwrap_or(0), Ordering::Relaxed);
     }
 }
 
-/// A clock that is off by a fixed span.
+/// A clock that is off by a span that may change. Clones are the same clock.
 #[derive(Clone, Debug)]
-pub struct SkewedClock {
+pub struct WrongClock {
     time: VirtualTime,
-    skew_micros: i64,
+    off_micros: Arc<AtomicI64>,
 }
 
-impl SkewedClock {
-    /// A clock that shows `skew_micros` more than the true time.
+impl WrongClock {
+    /// A clock that shows `off_micros` more than the true time.
     #[must_use]
-    pub fn new(time: VirtualTime, skew_micros: i64) -> Self {
-        Self { time, skew_micros }
+    pub fn new(time: VirtualTime, off_micros: i64) -> Self {
+        Self { time, off_micros: Arc::new(AtomicI64::new(off_micros)) }
+    }
+
+    /// Jumps. The monotonic clock beside it does not.
+    pub fn jump(&self, by_micros: i64) {
+        self.off_micros.fetch_add(by_micros, Ordering::Relaxed);
     }
 }
 
-impl Clock for SkewedClock {
+impl Clock for WrongClock {
     fn now(&self) -> Timestamp {
-        Timestamp::from_micros(self.time.now().as_micros() + self.skew_micros)
+        Timestamp::from_micros(self.time.now().as_micros() + self.off_micros.load(Ordering::Relaxed))
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_micros(u64::try_from(self.time.0.load(Ordering::Relaxed)).unwrap_or(0))
+        self.time.passed()
     }
 }

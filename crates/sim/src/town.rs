@@ -1,230 +1,259 @@
-//! A town of a few servers over one store and one provider, in which anything may go wrong at any moment, and in which
-//! everything must be well once nothing goes wrong any more.
+//! A town of a few servers over one store, one provider and one billing service, in one thread and in virtual time. It
+//! knows how things happen; what happens is decided by a storm ([`crate::storm`]) or by a cell of the grid
+//! ([`crate::grid`]).
 //!
-//! A storm comes first: requests, crashes, freezes, faults of the provider, commits that are refused or whose answers are
-//! lost. Invariants are checked after every event. Then a calm: no fault any more, time passes, and everything must come to
-//! rest by itself.
+//! Whatever happened before, a calm must end well: no fault any more, time passes, and everything comes to rest by itself.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context as TaskContext, Poll, Waker};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use freehold_domain::lease::LeaseTerm;
+use freehold_domain::ids::OperationId;
+use freehold_domain::lease::{Holder, LeaseTerm};
 use freehold_domain::plan::Capabilities;
-use freehold_domain::resource::RejectionClass;
 use freehold_domain::route::Endpoint;
 use freehold_domain::time::Timestamp;
 use freehold_engine::ident::Idents;
-use freehold_engine::ports::{Installation, Store};
+use freehold_engine::ports::{Installation, Provider, Store};
 use freehold_engine::reconcilers::{drift, due};
-use freehold_providers::fake::{Call, CallKind, FakeCloud, FakeProvider, Fault, Sight};
+use freehold_providers::fake::{FakeCloud, FakeProvider};
 use freehold_store::{CommitFault, SqliteOptions, SqliteStore};
 
+use crate::billing::FarBilling;
 use crate::chance::Chance;
+use crate::ground::{Ground, HORIZON};
 use crate::history::History;
-use crate::node::{LEASE, Node, Shared};
-use crate::oracle;
-use crate::requests;
-use crate::tasks::Task;
-use crate::time::{SkewedClock, VirtualTime};
+use crate::node::{LEASE, Node, RETRY_MAX, Shared, plans};
+use crate::oracle::Oracle;
+use crate::places::{Hits, Place, Places};
+use crate::records::FarRecords;
+use crate::tasks::{Task, at_once};
+use crate::time::{VirtualTime, WrongClock};
+use crate::watch::Watch;
 
-/// How likely things are to go wrong, in percent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Profile {
-    /// How many events the storm has.
-    pub events: usize,
-    /// Of an event: that a node dies.
-    pub crash: u32,
-    /// Of an event: that a node freezes.
-    pub freeze: u32,
-    /// Of a provider's call: that it goes wrong.
-    pub provider: u32,
-    /// Of a commit: that it is refused or its answer is lost.
-    pub commit: u32,
-    /// Whether looks may find nothing and swear to it, whatever is there. No honest provider does this: the oracle has to
-    /// notice what comes of it.
-    pub lies: bool,
-}
-
-impl Profile {
-    /// Nothing goes wrong.
-    pub const FAIR: Self = Self { events: 400, crash: 0, freeze: 0, provider: 0, commit: 0, lies: false };
-
-    /// Everything does, often.
-    pub const STORM: Self = Self { events: 900, crash: 2, freeze: 1, provider: 25, commit: 4, lies: false };
-}
-
-/// What a run came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Its seed.
-    pub seed: u64,
-    /// Its history, line by line.
-    pub trace: Vec<String>,
-    /// What was broken; empty if all is well.
-    pub broken: Vec<String>,
-}
-
-/// How many contexts there are: few, so that they are fought over.
-pub(crate) const OWNERS: usize = 3;
-
-/// How long the longest late effect is, and so the settle horizon.
-const HORIZON: Duration = Duration::from_secs(5);
-
-/// How many rounds the calm may take: each lets at most a minute pass.
+/// How many rounds a calm may take: each lets at most a minute pass.
 const CALM_ROUNDS_MAX: usize = 2_000;
 
-/// How many things are under way at once at the most.
-const TASKS_MAX: usize = 24;
+/// How often tasks may be polled in one round of a calm: more is a loop that waits for nothing.
+const POLLS_MAX: usize = 100_000;
 
-pub(crate) struct Town {
+/// Within which time everything unresolved is resolved once nothing goes wrong any more: the longest wait between two
+/// tries, twice, a takeover, and what absence takes to be proven where there is no seal.
+pub const SETTLES_WITHIN: Duration =
+    Duration::from_secs(2 * RETRY_MAX.as_secs() + 2 * LEASE.as_secs() + 2 * HORIZON.as_secs());
+
+/// Decides about a commit.
+pub(crate) type CommitHook = Arc<Mutex<Box<dyn FnMut() -> CommitFault + Send>>>;
+
+/// A world.
+pub struct Town {
     pub(crate) shared: Shared,
     pub(crate) store: Arc<SqliteStore>,
-    pub(crate) cloud: FakeCloud,
+    pub(crate) ground: Arc<dyn Ground>,
     pub(crate) idents: Idents,
+    pub(crate) time: VirtualTime,
     pub(crate) history: History,
-    profile: Profile,
-    chance: Chance,
-    nodes: Vec<Node>,
+    pub(crate) oracle: Oracle,
+    pub(crate) chance: Chance,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) crashed_at: Hits,
+    pub(crate) slowest_settle: Duration,
+    store_clock: WrongClock,
     frozen_until: Vec<Timestamp>,
-    tasks: Vec<Task>,
-    stormy: Arc<AtomicBool>,
+    down: Vec<bool>,
+    commits: CommitHook,
+    commit_armed: Arc<AtomicBool>,
 }
 
-/// Runs one seed.
-///
-/// # Panics
-/// When the store cannot be opened in memory.
-#[must_use]
-pub fn run(seed: u64, profile: &Profile) -> Report {
-    let mut town = Town::found(seed, *profile);
-    let mut broken = town.storm();
-    if broken.is_empty() {
-        broken = town.calm();
-    }
-    Report { seed, trace: town.history.lines(), broken }
+/// The provider of a world.
+pub(crate) struct Land {
+    pub(crate) provider: Arc<dyn Provider>,
+    pub(crate) ground: Arc<dyn Ground>,
 }
 
-/// The value of a future that waits for nobody.
-pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> T {
-    let mut future = Box::pin(future);
-    match future.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("the inline store waits for nobody"),
+impl Land {
+    /// A fake that promises `capabilities`.
+    pub(crate) fn fake(cloud: &FakeCloud, idents: &Idents, capabilities: Capabilities) -> Self {
+        cloud.answer_at(Endpoint("http://127.0.0.1:1".to_owned()));
+        cloud.starting_for(Duration::from_millis(500));
+        Self {
+            provider: Arc::new(FakeProvider::new(cloud.clone(), idents.clone(), capabilities)),
+            ground: Arc::new(cloud.clone()),
+        }
     }
+}
+
+/// Names and keys of every world.
+pub(crate) fn installation() -> Installation {
+    Installation { install: "sim".parse().expect("a valid name"), mac_key: [7; 32], secret_key: [8; 32] }
+}
+
+/// The idents of every world.
+pub(crate) fn idents() -> Idents {
+    let installation = installation();
+    Idents::new(installation.install, &installation.mac_key)
 }
 
 impl Town {
-    fn found(seed: u64, profile: Profile) -> Self {
-        let chance = Chance::of(seed);
+    /// Two servers whose clocks disagree by five minutes.
+    pub(crate) fn found(chance: Chance, land: Land) -> Self {
         let time = VirtualTime::default();
-        let stormy = Arc::new(AtomicBool::new(true));
-        let clock = Arc::new(SkewedClock::new(time.clone(), 0));
-        let hook = commit_faults(profile.commit, chance.clone(), stormy.clone());
-        let options = SqliteOptions::memory(clock, LeaseTerm(LEASE)).fault(hook);
+        let store_clock = WrongClock::new(time.clone(), 0);
+        let commits: CommitHook = Arc::new(Mutex::new(Box::new(|| CommitFault::None)));
+        let asked = Arc::clone(&commits);
+        let options = SqliteOptions::memory(Arc::new(store_clock.clone()), LeaseTerm(LEASE))
+            .fault(move || asked.lock().unwrap_or_else(PoisonError::into_inner)());
         let store = Arc::new(SqliteStore::open(options).expect("a store in memory opens"));
-        let installation =
-            Installation { install: "sim".parse().expect("a valid name"), mac_key: [7; 32], secret_key: [8; 32] };
-        let idents = Idents::new(installation.install.clone(), &installation.mac_key);
-        let capabilities = Capabilities { settle_horizon: HORIZON, ..*chance.pick(&PROMISES) };
-        let cloud = FakeCloud::default();
-        cloud.answer_at(Endpoint("http://127.0.0.1:1".to_owned()));
-        cloud.starting_for(Duration::from_millis(500));
-        cloud.set_chance(provider_faults(profile.provider, chance.clone(), capabilities));
-        let provider = Arc::new(FakeProvider::new(cloud.clone(), idents.clone(), capabilities));
         let shared = Shared {
             store: store.clone(),
-            records: store.clone(),
-            provider,
-            time,
+            far_records: FarRecords::over(store.clone()),
+            provider: land.provider,
+            billing: FarBilling::new(plans()),
+            places: Places::default(),
+            watch: Watch::new(store.clone(), time.clone()),
             chance: chance.clone(),
-            installation,
+            installation: installation(),
         };
-        let history = History::default();
-        history.tell(format!("seed {seed}, provider {capabilities:?}"));
-        // Two servers whose clocks disagree by five minutes.
-        let nodes = vec![Node::start(&shared, "node-a", 0), Node::start(&shared, "node-b", 300_000_000)];
-        let frozen_until = vec![shared.time.now(); nodes.len()];
-        Self { shared, store, cloud, idents, history, profile, chance, nodes, frozen_until, tasks: Vec::new(), stormy }
+        let clock = |off| WrongClock::new(time.clone(), off);
+        let nodes =
+            vec![Node::start(&shared, "node-a", clock(0)), Node::start(&shared, "node-b", clock(300_000_000))];
+        let mut town = Self {
+            store,
+            ground: land.ground,
+            idents: idents(),
+            history: History::default(),
+            oracle: Oracle::default(),
+            chance,
+            tasks: Vec::new(),
+            crashed_at: Hits::new(),
+            slowest_settle: Duration::ZERO,
+            store_clock,
+            frozen_until: vec![time.now(); nodes.len()],
+            down: vec![false; nodes.len()],
+            nodes,
+            commits,
+            commit_armed: Arc::default(),
+            shared,
+            time,
+        };
+        town.pass(Duration::ZERO);
+        town
     }
 
-    fn storm(&mut self) -> Vec<String> {
-        let mut commits = 0;
-        for event in 0..self.profile.events {
-            self.happen();
-            // What nobody wrote nobody broke.
-            if std::mem::replace(&mut commits, self.store.stats().commits) == self.store.stats().commits {
-                continue;
-            }
-            let broken = oracle::check(self);
-            if !broken.is_empty() {
-                self.history.tell(format!("broken at event {event}"));
-                return broken;
-            }
-        }
-        Vec::new()
+    /// Has the next commit go wrong.
+    pub(crate) fn arm_commit(&self, fault: CommitFault) {
+        self.commit_armed.store(true, Ordering::Relaxed);
+        let armed = Arc::clone(&self.commit_armed);
+        self.decide_commits(move || if armed.swap(false, Ordering::Relaxed) { fault } else { CommitFault::None });
     }
 
-    fn happen(&mut self) {
-        self.pass(Duration::from_micros(self.chance.below(20_000) as u64));
-        let node = self.chance.below(self.nodes.len());
-        match self.chance.below(100) as u32 {
-            dice if dice < self.profile.crash => self.crash(node),
-            dice if dice < self.profile.crash + self.profile.freeze => self.freeze(node),
-            dice if dice < 10 => self.ask(node),
-            dice if dice < 14 => self.tick(node),
-            dice if dice < 17 => self.renew(node),
-            dice if dice < 18 => self.watch(node),
-            dice if dice < 20 => self.pass(Duration::from_millis(self.chance.below(3_000) as u64)),
-            dice if dice < 21 => self.impair(),
-            _ => self.go_on(),
-        }
+    /// Whether that commit is still to come.
+    pub(crate) fn commit_is_armed(&self) -> bool {
+        self.commit_armed.load(Ordering::Relaxed)
     }
 
-    fn pass(&mut self, span: Duration) {
-        self.shared.time.pass(span);
-        self.cloud.advance(self.shared.time.now());
+    /// Decides about every commit from now on.
+    pub(crate) fn decide_commits(&self, hook: impl FnMut() -> CommitFault + Send + 'static) {
+        *self.commits.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(hook);
     }
 
-    fn crash(&mut self, node: usize) {
-        let lost = self.tasks.iter().filter(|task| task.node == node).count();
-        self.history.tell(format!("{} dies with {lost} things under way", self.nodes[node].holder.node));
-        self.tasks.retain(|task| task.node != node);
+    /// What is wrong so far, checked again where something was written.
+    pub(crate) fn broken(&mut self) -> Vec<String> {
+        let mut oracle = std::mem::take(&mut self.oracle);
+        let broken = oracle.check(self);
+        self.oracle = oracle;
+        broken
+    }
+}
+
+/// What can happen.
+impl Town {
+    /// Lets time pass everywhere.
+    pub(crate) fn pass(&mut self, span: Duration) {
+        self.time.pass(span);
+        self.ground.advance(self.time.now());
+        self.shared.billing.advance(self.time.now());
+    }
+
+    /// A node dies and comes back.
+    pub(crate) fn crash(&mut self, node: usize) {
+        self.end(node);
         let name = self.nodes[node].holder.node.to_string();
-        self.nodes[node] = Node::start(&self.shared, &name, self.nodes[node].skew_micros);
-        self.frozen_until[node] = self.shared.time.now();
+        self.nodes[node] = Node::start(&self.shared, &name, self.nodes[node].clock.clone());
+        self.frozen_until[node] = self.time.now();
         let world = self.nodes[node].world().clone();
         self.begin(node, "return", async move { format!("{:?}", due::returned(&world).await) });
     }
 
-    fn freeze(&mut self, node: usize) {
-        let tenths = 1 + self.chance.below(100) as u32;
-        self.frozen_until[node] = self.shared.time.now().plus(LEASE * tenths / 10);
-        self.history.tell(format!("{} freezes for {} tenths of a lease", self.nodes[node].holder.node, tenths));
+    /// A node dies and does not come back.
+    pub(crate) fn lose(&mut self, node: usize) {
+        self.end(node);
+        self.down[node] = true;
     }
 
-    fn impair(&mut self) {
-        let honest = [Sight::Unanswered, Sight::Inconclusive, Sight::Flapping, Sight::Stale];
-        let sight = if self.profile.lies { Sight::Lying } else { *self.chance.pick(&honest) };
-        let until = self.shared.time.now().plus(Duration::from_millis(self.chance.below(4_000) as u64));
-        self.history.tell(format!("looks are {sight:?}"));
-        self.cloud.impair(sight, until);
+    fn end(&mut self, node: usize) {
+        let lost = self.tasks.iter().filter(|task| task.node == node);
+        for place in lost.clone().filter_map(|task| task.at) {
+            *self.crashed_at.entry(place.to_string()).or_default() += 1;
+        }
+        let under_way = lost.count();
+        self.history.tell(format!("{} dies with {under_way} things under way", self.nodes[node].holder.node));
+        self.shared.watch.count("crash");
+        self.tasks.retain(|task| task.node != node);
     }
 
-    fn ask(&mut self, node: usize) {
-        if self.tasks.len() < TASKS_MAX {
-            let control = self.nodes[node].control.clone();
-            let (name, request) = requests::any(&self.chance, control, self.history.clone());
-            self.tasks.push(Task::new(node, name, request));
+    /// A node pauses for so many tenths of a lease.
+    pub(crate) fn freeze(&mut self, node: usize, tenths: u32) {
+        self.frozen_until[node] = self.time.now().plus(LEASE * tenths / 10);
+        self.history.tell(format!("{} freezes for {tenths} tenths of a lease", self.nodes[node].holder.node));
+        self.shared.watch.count(if tenths < 10 { "pause within the lease" } else { "pause past the lease" });
+    }
+
+    /// A node's wall clock jumps.
+    pub(crate) fn jump_node(&mut self, node: usize, by_micros: i64) {
+        self.nodes[node].clock.jump(by_micros);
+        self.history.tell(format!("{}'s clock jumps by {by_micros} µs", self.nodes[node].holder.node));
+        self.shared.watch.count(if by_micros < 0 { "clock jumps back" } else { "clock jumps forward" });
+    }
+
+    /// The store's clock jumps forward: it never runs backwards. Where absence is proven by waiting, the wait is not what
+    /// it seems.
+    pub(crate) fn jump_store(&mut self, by_micros: i64) {
+        self.store_clock.jump(by_micros);
+        self.history.tell(format!("the store's clock jumps by {by_micros} µs"));
+        self.shared.watch.count("store's clock jumps forward");
+        for instance in self.history.promise(|promises| promises.admitted.clone()) {
+            self.shared.watch.excuse(instance);
         }
     }
 
-    fn begin(&mut self, node: usize, name: &str, future: impl Future<Output = String> + 'static) {
+    /// The time by the store's clock.
+    pub(crate) fn store_now(&self) -> Timestamp {
+        use freehold_engine::ports::Clock;
+        self.store_clock.now()
+    }
+
+    /// Somebody takes a lease that is held, in the name of another life of its holder, and does nothing with it.
+    pub(crate) fn steal(&mut self, operation: OperationId) {
+        let view = at_once(self.store.operation_describe(operation)).ok().flatten();
+        let Some(holder) = view.and_then(|view| view.operation.holder) else { return };
+        let thief = Holder { incarnation: self.chance.draw(), ..holder };
+        let stolen = at_once(self.store.claim(operation, &thief));
+        self.history.tell(format!("the lease of {operation} is stolen: {}", matches!(stolen, Ok(Ok(_)))));
+        self.shared.watch.count("lease stolen");
+        if let Ok(Ok((run, _))) = stolen {
+            self.shared.watch.wrote(run.reservation.instance);
+        }
+    }
+
+    pub(crate) fn begin(&mut self, node: usize, name: &str, future: impl Future<Output = String> + 'static) {
         self.tasks.push(Task::new(node, name, future));
     }
 
-    fn tick(&mut self, node: usize) {
+    /// A node looks at the timers.
+    pub(crate) fn tick(&mut self, node: usize) {
         let executor = self.nodes[node].executor.clone();
         let world = self.nodes[node].world().clone();
         self.begin(node, "timers", async move {
@@ -237,7 +266,8 @@ impl Town {
         });
     }
 
-    fn renew(&mut self, node: usize) {
+    /// A node renews its leases.
+    pub(crate) fn renew(&mut self, node: usize) {
         let executor = self.nodes[node].executor.clone();
         self.begin(node, "renew", async move {
             executor.renew().await;
@@ -245,113 +275,157 @@ impl Town {
         });
     }
 
-    fn watch(&mut self, node: usize) {
+    /// A node looks after runtimes.
+    pub(crate) fn look_after(&mut self, node: usize) {
         let world = self.nodes[node].world().clone();
         self.begin(node, "watch", async move { format!("{:?}", drift::pass(&world, 16).await) });
     }
+}
 
-    /// Lets one thing that is under way on a node that is awake go on until its next call.
-    fn go_on(&mut self) {
-        let now = self.shared.time.now();
-        let awake: Vec<usize> =
-            (0..self.tasks.len()).filter(|&position| self.frozen_until[self.tasks[position].node] <= now).collect();
-        if !awake.is_empty() {
-            let position = *self.chance.pick(&awake);
-            self.poll(position);
-        }
+/// How it goes on.
+impl Town {
+    /// Whether a node is neither down nor frozen.
+    pub(crate) fn is_awake(&self, node: usize) -> bool {
+        !self.down[node] && self.frozen_until[node] <= self.time.now()
     }
 
-    fn poll(&mut self, position: usize) {
-        if let Some(told) = self.tasks[position].go_on() {
+    /// The nodes that can do something.
+    pub(crate) fn awake(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| self.is_awake(*node)).collect()
+    }
+
+    /// Lets the task at a position go on until its next call. Answers where its executor was last, if it passed a place.
+    pub(crate) fn poll(&mut self, position: usize) -> Option<Place> {
+        let node = self.tasks[position].node;
+        let told = self.tasks[position].go_on();
+        let last = self.shared.places.take_last();
+        if let Some(place) = last {
+            self.tasks[position].at = Some(place);
+        }
+        if let Some(told) = told {
             let task = self.tasks.swap_remove(position);
-            self.history.tell(format!("{} {}: {told}", self.nodes[task.node].holder.node, task.name));
+            if told.contains("Corrupt(") {
+                self.shared.watch.broken(format!("{} heard that the store is damaged: {told}", task.name));
+            }
+            self.history.tell(format!("{} {}: {told}", self.nodes[node].holder.node, task.name));
         }
         for node in 0..self.nodes.len() {
             for claimed in self.nodes[node].hints.take() {
                 let executor = self.nodes[node].executor.clone();
-                let name = format!("run {}", claimed.lease.operation);
-                self.begin(node, &name, async move { format!("{:?}", executor.work(claimed).await) });
+                let operation = claimed.lease.operation;
+                let work = async move { format!("{:?}", executor.work(claimed).await) };
+                let mut task = Task::new(node, format!("run {operation}"), work);
+                task.operation = Some(operation);
+                self.tasks.push(task);
+            }
+        }
+        last
+    }
+
+    /// One round: every node that is awake does its rounds, and everything under way goes on, task by task, until it
+    /// waits or is done. `Some` ends it: what `look` said after a poll of the node's task.
+    pub(crate) fn round<T>(&mut self, mut look: impl FnMut(&mut Self, usize) -> Option<T>) -> Result<Option<T>, String> {
+        for node in self.awake() {
+            self.renew(node);
+            self.tick(node);
+            self.look_after(node);
+        }
+        let mut polls = 0;
+        let mut next = 0;
+        loop {
+            let Some(position) = (0..self.tasks.len())
+                .map(|step| (next + step) % self.tasks.len())
+                .find(|position| self.is_awake(self.tasks[*position].node))
+            else {
+                return Ok(None);
+            };
+            let node = self.tasks[position].node;
+            let before = self.tasks.len();
+            self.poll(position);
+            // A task that is done gives its place to another; one that waits lets the next one go.
+            next = if self.tasks.len() < before { position } else { position + 1 };
+            if let Some(seen) = look(self, node) {
+                return Ok(Some(seen));
+            }
+            polls += 1;
+            if polls > POLLS_MAX {
+                return Err("BoundedWait: something goes on and on without waiting".to_owned());
             }
         }
     }
 
-    /// Nothing goes wrong any more, and time passes until nothing is left to do.
-    fn calm(&mut self) -> Vec<String> {
-        self.stormy.store(false, Ordering::Relaxed);
-        self.cloud.heal();
+    /// Whether nothing is left to do, and nothing is still to come.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let next = at_once(self.store.due_next()).ok().flatten();
+        next.is_none() && !self.ground.has_late() && !self.shared.billing.has_late()
+    }
+
+    /// Whether nobody is frozen.
+    pub(crate) fn all_awake(&self) -> bool {
+        (0..self.nodes.len()).all(|node| self.down[node] || self.is_awake(node))
+    }
+
+    /// Runs one task to its end while everybody else stands still.
+    pub(crate) fn ask_alone(&mut self, task: Task) {
+        let number = task.number;
+        self.tasks.push(task);
+        while let Some(position) = self.tasks.iter().position(|task| task.number == number) {
+            self.poll(position);
+        }
+    }
+
+    /// Lets time pass until the next timer of anybody, a minute at the most.
+    pub(crate) fn pass_until_next(&mut self) {
+        let next = at_once(self.store.due_next()).ok().flatten();
+        let wait = next.map_or(HORIZON, |next| next.since(self.store_now()));
+        self.pass(wait.clamp(Duration::from_millis(10), Duration::from_secs(60)));
+    }
+
+    /// Nothing goes wrong any more, and time passes until nothing is left to do. Answers what is broken.
+    pub(crate) fn calm(&mut self, stormy: Option<&AtomicBool>) -> Vec<String> {
+        if let Some(stormy) = stormy {
+            stormy.store(false, Ordering::Relaxed);
+        }
+        self.ground.heal();
+        self.shared.billing.heal();
+        self.shared.far_records.heal();
+        self.commit_armed.store(false, Ordering::Relaxed);
+        self.decide_commits(|| CommitFault::None);
         self.history.tell("calm");
-        for round in 0..CALM_ROUNDS_MAX {
-            self.frozen_until.fill(self.shared.time.now());
-            for node in 0..self.nodes.len() {
-                self.renew(node);
-                self.tick(node);
-                self.watch(node);
+        self.frozen_until.fill(self.time.now());
+        let mut unresolved = BTreeMap::new();
+        for rounds in 0..CALM_ROUNDS_MAX {
+            if let Err(endless) = self.round(|_, _| None::<()>) {
+                return vec![endless];
             }
-            while !self.tasks.is_empty() {
-                self.poll(0);
-            }
-            let broken = oracle::check(self);
+            let broken = self.broken();
             if !broken.is_empty() {
                 return broken;
             }
-            let next = at_once(self.store.due_next()).ok().flatten();
-            if next.is_none() && !self.cloud.has_late() {
-                self.history.tell(format!("at rest after {round} rounds"));
-                return oracle::check_rest(self);
+            if let Some(late) = self.time_settling(&mut unresolved) {
+                return vec![late];
             }
-            let wait = next.map_or(HORIZON, |next| next.since(self.shared.time.now()));
-            self.pass(wait.clamp(Duration::from_millis(10), Duration::from_secs(60)));
+            if self.is_at_rest() {
+                self.history.tell(format!("at rest after {rounds} rounds"));
+                return Oracle::check_rest(self);
+            }
+            self.pass_until_next();
         }
         vec![format!("Settles: not at rest after {CALM_ROUNDS_MAX} rounds of calm")]
     }
-}
 
-/// What the providers of different worlds promise.
-const PROMISES: [Capabilities; 3] = [
-    Capabilities { enforces_names: true, seals: true, storage: true, logs: false, settle_horizon: HORIZON },
-    Capabilities { enforces_names: false, seals: true, storage: true, logs: false, settle_horizon: HORIZON },
-    Capabilities { enforces_names: false, seals: false, storage: true, logs: false, settle_horizon: HORIZON },
-];
-
-fn commit_faults(percent: u32, chance: Chance, stormy: Arc<AtomicBool>) -> impl FnMut() -> CommitFault + Send {
-    move || {
-        if !stormy.load(Ordering::Relaxed) || !chance.percent(percent) {
-            return CommitFault::None;
+    /// Measures how long what is unresolved stays so from the moment that nothing goes wrong any more.
+    fn time_settling(&mut self, since: &mut BTreeMap<freehold_domain::ids::InstanceId, Duration>) -> Option<String> {
+        let now = self.time.passed();
+        let mut seen = BTreeMap::new();
+        for instance in self.oracle.unresolved() {
+            let began = since.get(instance).copied().unwrap_or(now);
+            self.slowest_settle = self.slowest_settle.max(now - began);
+            seen.insert(*instance, began);
         }
-        match chance.below(3) {
-            0 => CommitFault::Refuse,
-            1 => CommitFault::Lose { applied: true },
-            _ => CommitFault::Lose { applied: false },
-        }
-    }
-}
-
-/// What goes wrong with calls. What only a janitor can mend is not among it: a second copy behind a first one's back,
-/// and a resource that comes back after it was seen to be gone.
-fn provider_faults(
-    percent: u32,
-    chance: Chance,
-    capabilities: Capabilities,
-) -> impl FnMut(&Call) -> Option<Fault> + Send {
-    move |call| {
-        if !chance.percent(percent) {
-            return None;
-        }
-        let late = Fault::Late(Duration::from_millis(chance.below(5_000) as u64));
-        let creates = matches!(call.kind, CallKind::Ensure(_));
-        Some(match chance.below(8) {
-            0 | 1 => Fault::AnswerLost,
-            2 => Fault::NothingDone,
-            3 | 4 => late,
-            5 => Fault::NotSent,
-            6 if creates => Fault::Refused(chance.pick(&refusals()).clone()),
-            6 => Fault::AnswerLost,
-            _ if creates && capabilities.enforces_names => Fault::Twice,
-            _ => Fault::NothingDone,
+        *since = seen;
+        (self.slowest_settle > SETTLES_WITHIN).then(|| {
+            format!("Settles: unresolved for {:?} of calm, which is more than {SETTLES_WITHIN:?}", self.slowest_settle)
         })
     }
-}
-
-fn refusals() -> [RejectionClass; 3] {
-    [RejectionClass::Invalid, RejectionClass::Quota, RejectionClass::Unauthorized]
 }

@@ -5,7 +5,7 @@ use crate::evidence::{LOOKUPS_KEPT, Lookup};
 use crate::lease::Epoch;
 use crate::protection::{Protection, stands};
 use crate::operation::{Operation, OperationStatus, Step, StepRecord, StepStatus};
-use crate::reservation::{IllegalTransition, Status};
+use crate::reservation::{IllegalTransition, Reservation, Status};
 use crate::resource::{Custody, Found, Observation, Rejection, RejectionClass, Resource, RuntimeState};
 use crate::time::Timestamp;
 
@@ -154,8 +154,10 @@ pub(super) fn fold(change: &mut Change, step: Step, finding: &Finding, at: Times
     let looked_only = matches!(finding, Finding::Done(Effect::Seen { .. }));
     let record = record_of(operation, step, at);
     record.finished_at = Some(at);
-    if !answered {
-        // A look has no intent on record to count it.
+    // A look has no intent on record to count it. One that settles a doubt about a send is no try: it is what the next
+    // one waits for.
+    let settles = matches!(finding, Finding::Done(Effect::Seen { observation, .. }) if observation.conclusive);
+    if !answered && !(settles && step.may_create()) {
         record.attempts += 1;
     }
     match finding {
@@ -189,14 +191,9 @@ pub(super) fn fold(change: &mut Change, step: Step, finding: &Finding, at: Times
             }
         }
     }
-    if step.may_create() && answered {
-        match finding {
-            // A definite answer to the one send that this executor made. Sends of others stay unanswered for ever.
-            Finding::NotSent(_) | Finding::Rejected(_) | Finding::Done(_) => {
-                change.run.reservation.unanswered = change.run.reservation.unanswered.saturating_sub(1);
-            }
-            Finding::Unknown(_) => {}
-        }
+    if step.may_create() && answered && left_nothing(&change.run.reservation, finding) {
+        // A definite answer to the one send that this executor made. Sends of others stay in doubt for ever.
+        change.run.reservation.unanswered = change.run.reservation.unanswered.saturating_sub(1);
     }
     match finding {
         Finding::Done(effect) => take_in(change, step, effect, at, was_in_doubt),
@@ -220,6 +217,19 @@ pub(super) fn fold(change: &mut Change, step: Step, finding: &Finding, at: Times
             | Step::Power
             | Step::Update => {}
         },
+    }
+}
+
+/// Whether a creating call surely left nothing new behind. One that made something has to be proven undone: that a
+/// provider took the removal is no proof that it finished it.
+fn left_nothing(reservation: &Reservation, finding: &Finding) -> bool {
+    match finding {
+        Finding::NotSent(_) | Finding::Rejected(_) => true,
+        Finding::Unknown(_) => false,
+        Finding::Done(Effect::Made { resource, .. }) => {
+            reservation.resources.iter().any(|known| known.same_thing(resource))
+        }
+        Finding::Done(Effect::Nothing | Effect::Seen { .. } | Effect::Sealed | Effect::Removed(_)) => true,
     }
 }
 

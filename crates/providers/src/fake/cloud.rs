@@ -66,6 +66,12 @@ impl FakeCloud {
         world.script.insert((kind, nth), fault);
     }
 
+    /// Whether a scripted fault has not happened yet.
+    #[must_use]
+    pub fn has_script(&self) -> bool {
+        !self.world().script.is_empty()
+    }
+
     /// Has `chance` decide about every call that the script says nothing of.
     pub fn set_chance(&self, chance: impl FnMut(&Call) -> Option<Fault> + Send + 'static) {
         self.world().chance = Some(Box::new(chance));

@@ -1,0 +1,409 @@
+//! A storm: a random history with random faults, and the calm after it. Safety is checked after every write; in the calm
+//! everything must settle by itself. The same seed has the same history, to the byte.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use freehold_domain::plan::Capabilities;
+use freehold_domain::resource::RejectionClass;
+use freehold_providers::fake::{Call, CallKind, FakeCloud, Fault, Sight};
+use freehold_store::CommitFault;
+
+use crate::billing::{BillingCall, BillingFault};
+use crate::chance::Chance;
+use crate::ground::HORIZON;
+use crate::places::Hits;
+use crate::requests;
+use crate::tasks::Task;
+use crate::town::{Land, Town, idents};
+use crate::watch::Watch;
+
+/// How likely things are to go wrong, in percent unless said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// How many events the storm has.
+    pub events: usize,
+    /// Of an event: that a node dies.
+    pub crash: u32,
+    /// Of an event: that a node freezes.
+    pub freeze: u32,
+    /// Of an event: that a clock jumps.
+    pub clock: u32,
+    /// Of an event: that a lease is stolen.
+    pub steal: u32,
+    /// Of a provider's call: that it goes wrong.
+    pub provider: u32,
+    /// Of a billing call: that it goes wrong.
+    pub billing: u32,
+    /// Of a commit: that it is refused or its answer is lost.
+    pub commit: u32,
+    /// Whether the provider breaks its word now and then: effects later than its horizon, deletes that come back.
+    pub breaks_word: bool,
+    /// Whether looks may find nothing and swear to it, whatever is there. No honest provider does this: the oracle has to
+    /// notice what comes of it.
+    pub lies: bool,
+}
+
+impl Profile {
+    /// Nothing goes wrong.
+    pub const FAIR: Self = Self {
+        events: 400,
+        crash: 0,
+        freeze: 0,
+        clock: 0,
+        steal: 0,
+        provider: 0,
+        billing: 0,
+        commit: 0,
+        breaks_word: false,
+        lies: false,
+    };
+
+    /// Everything does, often.
+    pub const STORM: Self = Self {
+        events: 900,
+        crash: 2,
+        freeze: 1,
+        clock: 1,
+        steal: 1,
+        provider: 25,
+        billing: 15,
+        commit: 4,
+        breaks_word: true,
+        lies: false,
+    };
+
+    /// The profiles that have a name.
+    pub const NAMED: [(&'static str, Self); 9] = [
+        ("fair", Self::FAIR),
+        ("crashes", Self { events: 900, crash: 4, ..Self::FAIR }),
+        ("freezes", Self { events: 900, freeze: 4, steal: 1, ..Self::FAIR }),
+        ("clocks", Self { events: 900, clock: 3, crash: 1, ..Self::FAIR }),
+        ("provider", Self { events: 900, provider: 40, ..Self::FAIR }),
+        ("word-breaker", Self { events: 900, provider: 30, crash: 1, breaks_word: true, ..Self::FAIR }),
+        ("billing", Self { events: 900, billing: 40, crash: 1, ..Self::FAIR }),
+        ("commits", Self { events: 900, commit: 8, ..Self::FAIR }),
+        ("storm", Self::STORM),
+    ];
+
+    /// The profile of a name; `mixed` is one for each seed ([`Profile::mixed`]).
+    #[must_use]
+    pub fn named(name: &str) -> Option<fn(u64) -> Self> {
+        match name {
+            "mixed" => Some(Self::mixed),
+            "fair" => Some(|_| Self::NAMED[0].1),
+            "crashes" => Some(|_| Self::NAMED[1].1),
+            "freezes" => Some(|_| Self::NAMED[2].1),
+            "clocks" => Some(|_| Self::NAMED[3].1),
+            "provider" => Some(|_| Self::NAMED[4].1),
+            "word-breaker" => Some(|_| Self::NAMED[5].1),
+            "billing" => Some(|_| Self::NAMED[6].1),
+            "commits" => Some(|_| Self::NAMED[7].1),
+            "storm" => Some(|_| Self::NAMED[8].1),
+            _ => None,
+        }
+    }
+
+    /// A profile drawn by the seed: each sort of fault is there or not, and more or less often.
+    #[must_use]
+    pub fn mixed(seed: u64) -> Self {
+        let chance = Chance::of(seed ^ 0x6d69_7865_6400_0000);
+        let up_to = |most: usize| {
+            let often = chance.below(most) as u32 + 1;
+            if chance.percent(50) { often } else { 0 }
+        };
+        Self {
+            events: 300 + chance.below(700),
+            crash: up_to(4),
+            freeze: up_to(3),
+            clock: up_to(2),
+            steal: up_to(2),
+            provider: up_to(45),
+            billing: up_to(40),
+            commit: up_to(8),
+            breaks_word: chance.percent(50),
+            lies: false,
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// Its history, line by line.
+    pub trace: Vec<String>,
+    /// What was broken; empty if all is well.
+    pub broken: Vec<String>,
+    /// How many events there were, those of the calm not counted.
+    pub events: u64,
+    /// How many commits wrote something.
+    pub commits: u64,
+    /// How often each fault happened.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How often a node died while an executor was at each place.
+    pub crashed_at: Hits,
+    /// The longest time that something stayed unresolved in the calm.
+    pub slowest_settle: Duration,
+}
+
+/// How many things are under way at once at the most.
+const TASKS_MAX: usize = 24;
+
+/// How far clocks jump: an hour, in microseconds.
+const JUMP_MICROS: i64 = 3_600_000_000;
+
+/// Runs one seed.
+///
+/// # Panics
+/// When the store cannot be opened in memory.
+#[must_use]
+pub fn run(seed: u64, profile: &Profile) -> Report {
+    let chance = Chance::of(seed);
+    let capabilities = Capabilities { settle_horizon: HORIZON, ..*chance.pick(&PROMISES) };
+    let cloud = FakeCloud::default();
+    let town = Town::found(chance, Land::fake(&cloud, &idents(), capabilities));
+    town.history.tell(format!("seed {seed}, {profile:?}, provider {capabilities:?}"));
+    let stormy = Arc::new(AtomicBool::new(true));
+    let watch = town.shared.watch.clone();
+    let chance = town.chance.clone();
+    cloud.set_chance(provider_faults(*profile, chance.clone(), capabilities, watch.clone()));
+    town.shared.billing.set_chance(billing_faults(profile.billing, chance.clone(), watch.clone()));
+    town.decide_commits(commit_faults(profile.commit, chance, stormy.clone(), watch));
+    let mut storm = Storm { town, cloud, profile: *profile, events: 0 };
+    let mut broken = storm.rage();
+    if broken.is_empty() {
+        broken = storm.town.calm(Some(&stormy));
+    }
+    let Storm { town, events, .. } = storm;
+    Report {
+        seed,
+        trace: town.history.lines(),
+        broken,
+        events,
+        commits: town.store.stats().commits,
+        faults: town.shared.watch.faults(),
+        slowest_settle: town.slowest_settle,
+        crashed_at: town.crashed_at,
+    }
+}
+
+struct Storm {
+    town: Town,
+    cloud: FakeCloud,
+    profile: Profile,
+    events: u64,
+}
+
+impl Storm {
+    fn rage(&mut self) -> Vec<String> {
+        for event in 0..self.profile.events {
+            self.happen();
+            self.events += 1;
+            let broken = self.town.broken();
+            if !broken.is_empty() {
+                self.town.history.tell(format!("broken at event {event}"));
+                return broken;
+            }
+        }
+        Vec::new()
+    }
+
+    fn happen(&mut self) {
+        let Self { town, profile, .. } = self;
+        let chance = town.chance.clone();
+        town.pass(Duration::from_micros(chance.below(20_000) as u64));
+        let node = chance.below(town.nodes.len());
+        let Profile { crash, freeze, clock, steal, .. } = *profile;
+        let dice = chance.below(100) as u32;
+        let faults = [crash, freeze, clock, steal];
+        let below = |count: usize| faults[..count].iter().sum::<u32>();
+        match dice {
+            dice if dice < below(1) => town.crash(node),
+            dice if dice < below(2) => town.freeze(node, 1 + chance.below(100) as u32),
+            dice if dice < below(3) => Self::jump(town, node, &chance),
+            dice if dice < below(4) => Self::steal(town, &chance),
+            dice if dice < 18 => Self::ask(town, node),
+            dice if dice < 22 => town.tick(node),
+            dice if dice < 25 => town.renew(node),
+            dice if dice < 27 => town.look_after(node),
+            dice if dice < 29 => town.pass(Duration::from_millis(chance.below(3_000) as u64)),
+            dice if dice < 30 && profile.provider > 0 => self.impair(&chance),
+            _ => Self::go_on(town, &chance),
+        }
+    }
+
+    fn jump(town: &mut Town, node: usize, chance: &Chance) {
+        match chance.below(5) {
+            0 => town.jump_store(JUMP_MICROS),
+            1 | 2 => town.jump_node(node, JUMP_MICROS),
+            _ => town.jump_node(node, -JUMP_MICROS),
+        }
+    }
+
+    fn steal(town: &mut Town, chance: &Chance) {
+        let running: Vec<_> = town.tasks.iter().filter_map(|task| task.operation).collect();
+        if !running.is_empty() {
+            town.steal(*chance.pick(&running));
+        }
+    }
+
+    fn impair(&mut self, chance: &Chance) {
+        let honest = [Sight::Unanswered, Sight::Inconclusive, Sight::Flapping, Sight::Stale];
+        let sight = if self.profile.lies { Sight::Lying } else { *chance.pick(&honest) };
+        let until = self.town.time.now().plus(Duration::from_millis(chance.below(4_000) as u64));
+        self.town.history.tell(format!("looks are {sight:?}"));
+        self.town.shared.watch.count(match sight {
+            Sight::Unanswered => "looks without an answer",
+            Sight::Inconclusive => "looks that prove nothing",
+            Sight::Flapping => "looks that flap",
+            Sight::Stale => "looks into the past",
+            Sight::Lying => "looks that lie",
+        });
+        self.cloud.impair(sight, until);
+    }
+
+    fn ask(town: &mut Town, node: usize) {
+        if town.tasks.len() < TASKS_MAX {
+            let control = town.nodes[node].control.clone();
+            let (name, request) = requests::any(&town.chance, control, town.history.clone());
+            town.tasks.push(Task::new(node, name, request));
+        }
+    }
+
+    /// Lets one thing that is under way on a node that is awake go on until its next call.
+    fn go_on(town: &mut Town, chance: &Chance) {
+        let awake: Vec<usize> =
+            (0..town.tasks.len()).filter(|&position| town.is_awake(town.tasks[position].node)).collect();
+        if !awake.is_empty() {
+            let position = *chance.pick(&awake);
+            town.poll(position);
+        }
+    }
+}
+
+/// What the providers of different worlds promise.
+pub(crate) const PROMISES: [Capabilities; 3] = [
+    Capabilities { enforces_names: true, seals: true, storage: true, logs: false, settle_horizon: HORIZON },
+    Capabilities { enforces_names: false, seals: true, storage: true, logs: false, settle_horizon: HORIZON },
+    Capabilities { enforces_names: false, seals: false, storage: true, logs: false, settle_horizon: HORIZON },
+];
+
+fn commit_faults(
+    percent: u32,
+    chance: Chance,
+    stormy: Arc<AtomicBool>,
+    watch: Watch,
+) -> impl FnMut() -> CommitFault + Send {
+    move || {
+        if !stormy.load(Ordering::Relaxed) || !chance.percent(percent) {
+            return CommitFault::None;
+        }
+        let (name, fault) = match chance.below(3) {
+            0 => ("commit refused", CommitFault::Refuse),
+            1 => ("commit applied, answer lost", CommitFault::Lose { applied: true }),
+            _ => ("commit not applied, answer lost", CommitFault::Lose { applied: false }),
+        };
+        watch.count(name);
+        fault
+    }
+}
+
+fn billing_faults(percent: u32, chance: Chance, watch: Watch) -> impl FnMut(BillingCall) -> Option<BillingFault> + Send {
+    move |call| {
+        if !chance.percent(percent) {
+            return None;
+        }
+        let late = BillingFault::Late(Duration::from_millis(chance.below(15_000) as u64));
+        let fault = match chance.below(6) {
+            0 if call == BillingCall::Start => BillingFault::Refused,
+            0 | 1 => BillingFault::Down,
+            2 => BillingFault::AnswerLost,
+            3 => BillingFault::Duplicate,
+            4 => late,
+            _ => BillingFault::NotSent,
+        };
+        watch.count(fault.name());
+        Some(fault)
+    }
+}
+
+/// What goes wrong with calls.
+fn provider_faults(
+    profile: Profile,
+    chance: Chance,
+    capabilities: Capabilities,
+    watch: Watch,
+) -> impl FnMut(&Call) -> Option<Fault> + Send {
+    move |call| {
+        if !chance.percent(profile.provider) {
+            return None;
+        }
+        let (creates, deletes) = match call.kind {
+            CallKind::Ensure(_) => (true, false),
+            CallKind::Destroy(_) => (false, true),
+            CallKind::Start | CallKind::Stop | CallKind::Restart | CallKind::Update | CallKind::Seal => (false, false),
+        };
+        // A twentieth of the horizon at a time, up to all of it; where the provider breaks its word, up to three of it.
+        let span = HORIZON * (1 + chance.below(if profile.breaks_word { 60 } else { 19 }) as u32) / 20;
+        let fault = match chance.below(10) {
+            0 | 1 => Fault::AnswerLost,
+            2 => Fault::NothingDone,
+            3 | 4 => Fault::Late(span),
+            5 => Fault::NotSent,
+            6 if creates => Fault::Refused(chance.pick(&refusals()).clone()),
+            7 if creates => Fault::Twice,
+            8 if deletes => Fault::NeverFinished,
+            9 if deletes && profile.breaks_word => Fault::BackAgain(span),
+            _ => Fault::NothingDone,
+        };
+        let breaks_word = match &fault {
+            Fault::Late(span) => *span > capabilities.settle_horizon,
+            Fault::BackAgain(_) => true,
+            Fault::Twice => !capabilities.enforces_names,
+            Fault::AnswerLost
+            | Fault::NothingDone
+            | Fault::Refused(_)
+            | Fault::NotSent
+            | Fault::Foreign
+            | Fault::NeverFinished => false,
+        };
+        if breaks_word {
+            watch.excuse(call.instance);
+        }
+        watch.count(name_of(&fault));
+        Some(fault)
+    }
+}
+
+/// A fault's name in reports.
+pub(crate) fn name_of(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::AnswerLost => "call done, answer lost",
+        Fault::NothingDone => "call not done, no answer",
+        Fault::Late(span) if *span > HORIZON => "call done later than the horizon",
+        Fault::Late(_) => "call done late",
+        Fault::Twice => "call done twice",
+        Fault::Refused(RejectionClass::Invalid) => "call refused: invalid",
+        Fault::Refused(RejectionClass::Unauthorized) => "call refused: unauthorized",
+        Fault::Refused(RejectionClass::Capacity { .. }) => "call refused: capacity",
+        Fault::Refused(RejectionClass::Quota) => "call refused: quota",
+        Fault::Refused(RejectionClass::ConflictForeign) => "call refused: foreign",
+        Fault::NotSent => "call not sent",
+        Fault::Foreign => "name is somebody else's",
+        Fault::NeverFinished => "call accepted, never finished",
+        Fault::BackAgain(_) => "deleted, and back again",
+    }
+}
+
+fn refusals() -> [RejectionClass; 4] {
+    [
+        RejectionClass::Invalid,
+        RejectionClass::Quota,
+        RejectionClass::Unauthorized,
+        RejectionClass::Capacity { region: None },
+    ]
+}

@@ -1,0 +1,330 @@
+//! What must hold at each call: the watch stands between every node and the world, and writes down what is wrong.
+//!
+//! The state of the registry is looked at by the oracle, after the fact. Here is what only the moment shows:
+//!
+//! - admission, against a rule of its own in plain words ([`Watch::admitting`]);
+//! - sends: a call leaves on a lease that has a margin left, behind a committed intent, with the bytes of every other
+//!   attempt;
+//! - leases: given back by their holders only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use freehold_domain::ids::{InstanceId, OperationId};
+use freehold_domain::lease::{Epoch, Lease};
+use freehold_domain::ledger::Refusal;
+use freehold_domain::operation::Operation;
+use freehold_domain::reservation::Status;
+use freehold_domain::resource::ResourceKind;
+use freehold_engine::ports::{Admission, AdmitRefused, Admitted, Answer, Blueprint, ContextPeek, Order, Store, StoreError};
+use freehold_store::SqliteStore;
+
+use crate::node::{LEASE, SEND_MARGIN};
+use crate::tasks::at_once;
+use crate::time::VirtualTime;
+
+/// What one key was used for first.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    fingerprint: [u8; 32],
+    instance: InstanceId,
+    operation: OperationId,
+}
+
+#[derive(Default)]
+struct Notes {
+    broken: Vec<String>,
+    /// Instances of which something was written since the oracle looked last.
+    written: BTreeSet<InstanceId>,
+    /// Instances to which the provider broke its word, or a call came too late: what comes of it is the janitor's.
+    excused: BTreeSet<InstanceId>,
+    keys: BTreeMap<[u8; 32], Used>,
+    sent: BTreeMap<(InstanceId, Vec<String>, Option<String>), String>,
+    answers: BTreeMap<OperationId, Answer>,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+/// One for a world.
+#[derive(Clone)]
+pub struct Watch {
+    notes: Arc<Mutex<Notes>>,
+    truth: Arc<SqliteStore>,
+    time: VirtualTime,
+}
+
+/// A right to send, as a node may believe in it: by the answers that it was given.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    epoch: Epoch,
+    until: Duration,
+}
+
+/// The watch over one node in one of its lives.
+#[derive(Clone)]
+pub struct Post {
+    watch: Watch,
+    windows: Arc<Mutex<BTreeMap<InstanceId, Window>>>,
+}
+
+/// What the rule says of an admission, before the store is asked.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    key: Option<Used>,
+    same_body: bool,
+    unresolved: Vec<InstanceId>,
+    active: Vec<InstanceId>,
+}
+
+impl Watch {
+    /// Over a store that can be asked without anybody yielding.
+    #[must_use]
+    pub fn new(truth: Arc<SqliteStore>, time: VirtualTime) -> Self {
+        Self { notes: Arc::default(), truth, time }
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts down what is wrong.
+    pub fn broken(&self, what: impl Into<String>) {
+        self.notes().broken.push(what.into());
+    }
+
+    /// What is wrong so far.
+    #[must_use]
+    pub fn all_broken(&self) -> Vec<String> {
+        self.notes().broken.clone()
+    }
+
+    /// Something of an instance was written.
+    pub fn wrote(&self, instance: InstanceId) {
+        self.notes().written.insert(instance);
+    }
+
+    /// What was written since this was asked last.
+    #[must_use]
+    pub fn take_written(&self) -> BTreeSet<InstanceId> {
+        std::mem::take(&mut self.notes().written)
+    }
+
+    /// The provider, or the network, does more to this instance than it may.
+    pub fn excuse(&self, instance: InstanceId) {
+        self.notes().excused.insert(instance);
+    }
+
+    /// Whether what is left of an instance is the janitor's to find.
+    #[must_use]
+    pub fn is_excused(&self, instance: InstanceId) -> bool {
+        self.notes().excused.contains(&instance)
+    }
+
+    /// Counts a fault that happened.
+    pub fn count(&self, fault: &'static str) {
+        *self.notes().faults.entry(fault).or_default() += 1;
+    }
+
+    /// How often each fault happened.
+    #[must_use]
+    pub fn faults(&self) -> BTreeMap<&'static str, u64> {
+        self.notes().faults.clone()
+    }
+
+    /// The instances and operations that keys lead to.
+    #[must_use]
+    pub fn keyed(&self) -> Vec<(InstanceId, OperationId)> {
+        self.notes().keys.values().map(|used| (used.instance, used.operation)).collect()
+    }
+
+    /// An operation has this answer on record: the first one that was seen stays, byte for byte.
+    pub fn answered(&self, operation: OperationId, answer: &Answer) {
+        let mut notes = self.notes();
+        let first = notes.answers.entry(operation).or_insert_with(|| answer.clone()).clone();
+        if first != *answer {
+            notes.broken.push(format!("SameAnswer: the answer of {operation} was {first:?} and is {answer:?}"));
+        }
+    }
+
+    /// The rule of admission, in words: a key that is known decides; then an unresolved reservation refuses; then as many
+    /// complete instances that nobody destroys as there may be refuse; and nothing else does.
+    pub(crate) fn admitting(&self, admission: &Admission) -> Expected {
+        let registered = at_once(self.truth.owner_describe(admission.bid.context.owner())).unwrap_or_default();
+        let of_context = || registered.iter().filter(|one| one.reservation.context == admission.bid.context);
+        let unresolved = of_context().filter(|one| match one.reservation.status {
+            Status::InProgress | Status::NeedsReconciliation { .. } => true,
+            Status::Completed | Status::Released { .. } => false,
+        });
+        let active =
+            of_context().filter(|one| one.reservation.status == Status::Completed && !one.reservation.intent.is_destroy());
+        let key = admission.idempotency.and_then(|key| self.notes().keys.get(&key.scope).copied());
+        Expected {
+            same_body: key.zip(admission.idempotency).is_some_and(|(used, key)| used.fingerprint == key.fingerprint),
+            key,
+            unresolved: unresolved.map(|one| one.reservation.instance).collect(),
+            active: active.map(|one| one.reservation.instance).collect(),
+        }
+    }
+
+    /// What the store made of an admission.
+    pub(crate) fn admitted(
+        &self,
+        admission: &Admission,
+        expected: &Expected,
+        answer: &Result<Admitted, AdmitRefused>,
+    ) {
+        let Admission { bid, asked, limit, idempotency } = admission;
+        let full = expected.active.len() >= *limit as usize;
+        let lawful = match answer {
+            Ok(Admitted::Taken(run)) => {
+                run.operation.id == asked.operation
+                    && expected.key.is_none()
+                    && expected.unresolved.is_empty()
+                    && !full
+            }
+            Ok(Admitted::Replayed { operation, .. }) => {
+                expected.same_body && expected.key.is_some_and(|used| used.operation == *operation)
+            }
+            Err(AdmitRefused::KeyReused) => expected.key.is_some() && !expected.same_body,
+            Err(AdmitRefused::Conflict(Refusal::InProgress { instance, .. })) => {
+                expected.key.is_none() && expected.unresolved.contains(instance)
+            }
+            Err(AdmitRefused::Conflict(Refusal::AlreadyActive { instance, .. })) => {
+                expected.key.is_none() && expected.unresolved.is_empty() && full && expected.active.contains(instance)
+            }
+            Err(AdmitRefused::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => true,
+            Err(AdmitRefused::Store(StoreError::Refused(_) | StoreError::Missing(_) | StoreError::Corrupt(_))) => false,
+        };
+        if !lawful {
+            self.broken(format!("the rule of admission: {expected:?} was answered {answer:?}"));
+        }
+        let taken = at_once(self.truth.instance_describe(bid.instance)).ok().flatten();
+        match answer {
+            Ok(Admitted::Taken(_)) if taken.is_none() => {
+                self.broken(format!("AckDurable: {} was taken and is not on record", bid.instance));
+            }
+            Err(AdmitRefused::Store(StoreError::Unavailable(_))) if taken.is_some() => {
+                self.broken(format!("AckDurable: {} was refused and is on record", bid.instance));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        if taken.is_some() {
+            self.wrote(bid.instance);
+            if let Some(key) = idempotency {
+                let used =
+                    Used { fingerprint: key.fingerprint, instance: bid.instance, operation: asked.operation };
+                self.notes().keys.entry(key.scope).or_insert(used);
+            }
+        }
+    }
+
+    /// What a look at a context said of a key.
+    pub(crate) fn peeked(&self, key: Option<freehold_engine::ports::IdempotencyKey>, answer: &ContextPeek) {
+        let used = key.and_then(|key| self.notes().keys.get(&key.scope).copied());
+        let lawful = match (answer, used, key) {
+            (ContextPeek::Replayed { operation, .. }, Some(used), Some(key)) => {
+                used.operation == *operation && used.fingerprint == key.fingerprint
+            }
+            (ContextPeek::KeyReused, Some(used), Some(key)) => used.fingerprint != key.fingerprint,
+            (ContextPeek::Replayed { .. } | ContextPeek::KeyReused, _, _) => false,
+            (ContextPeek::Taken { .. } | ContextPeek::Free, used, _) => used.is_none(),
+        };
+        if !lawful {
+            self.broken(format!("SameAnswer: a key used as {used:?} was answered {answer:?}"));
+        }
+    }
+}
+
+impl Post {
+    /// A post at a node that begins a life.
+    #[must_use]
+    pub fn new(watch: Watch) -> Self {
+        Self { watch, windows: Arc::default() }
+    }
+
+    /// The world's watch.
+    #[must_use]
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
+    /// The time by the node's monotonic clock.
+    pub(crate) fn monotonic(&self) -> Duration {
+        self.watch.time.passed()
+    }
+
+    fn windows(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Window>> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node was given a lease that it asked for at `asked_at`.
+    pub(crate) fn holds(&self, lease: Option<Lease>, asked_at: Duration) {
+        if let Some(lease) = lease {
+            self.windows().insert(lease.instance, Window { epoch: lease.epoch, until: asked_at + LEASE });
+        }
+    }
+
+    /// This node was told which of its leases still hold.
+    pub(crate) fn renewed(&self, leases: &[Lease], held: &[bool], asked_at: Duration) {
+        let mut windows = self.windows();
+        for (lease, held) in leases.iter().zip(held) {
+            if let Some(window) = windows.get_mut(&lease.instance).filter(|window| window.epoch == lease.epoch) {
+                window.until = if *held { asked_at + LEASE } else { Duration::ZERO };
+            }
+        }
+    }
+
+    /// Who holds what a node is about to give back.
+    pub(crate) fn giving_back(&self, leases: &[Lease]) -> Vec<Option<Operation>> {
+        let operation = |lease: &Lease| at_once(self.watch.truth.instance_describe(lease.instance)).ok().flatten();
+        leases.iter().map(|lease| operation(lease).map(|registered| registered.operation)).collect()
+    }
+
+    /// What became of it.
+    pub(crate) fn gave_back(&self, leases: &[Lease], before: &[Option<Operation>]) {
+        let after = self.giving_back(leases);
+        for ((lease, before), after) in leases.iter().zip(before).zip(after) {
+            let Some(before) = before else { continue };
+            let theirs = before.id == lease.operation && before.holder.as_ref() == Some(&lease.holder);
+            if !theirs && after.as_ref() != Some(before) {
+                self.watch.broken(format!("TakesOver: {} gave back what is {:?}'s", lease.holder.node, before.holder));
+            }
+            self.watch.wrote(lease.instance);
+        }
+    }
+
+    /// A call that may make something is about to leave.
+    pub(crate) fn leaves(&self, kind: Option<ResourceKind>, order: &Order<'_>) {
+        let instance = order.ident.instance;
+        let now = self.monotonic();
+        if !self.windows().get(&instance).is_some_and(|window| window.until > now + SEND_MARGIN) {
+            self.watch.broken(format!("EpochMonotone: a call for {instance} leaves on a lease that is nearly over"));
+        }
+        let registered = at_once(self.watch.truth.instance_describe(instance)).ok().flatten();
+        if !registered.is_some_and(|registered| registered.reservation.work_started()) {
+            self.watch.broken(format!("AdmitFirst: a call for {instance} leaves without an intent on record"));
+        }
+        if kind.is_some() {
+            self.sends_the_same(instance, order.blueprint);
+        }
+    }
+
+    fn sends_the_same(&self, instance: InstanceId, blueprint: &Blueprint) {
+        let Blueprint { command, image, env, memory_mb, cpu_millis, volume_gb, region } = blueprint;
+        let bytes = format!("{image:?} {env:?} {memory_mb} {cpu_millis} {volume_gb}");
+        let mut notes = self.watch.notes();
+        let first = notes.sent.entry((instance, command.clone(), region.clone())).or_insert_with(|| bytes.clone());
+        if *first != bytes {
+            let what = format!("SameAnswer: {instance} was sent as {first}, and then as {bytes}");
+            notes.broken.push(what);
+        }
+    }
+
+    /// A call reaches the provider. One whose sender lost its right on the way is nobody's to wait for.
+    pub(crate) fn arrives(&self, instance: InstanceId) {
+        let now = self.monotonic();
+        if !self.windows().get(&instance).is_some_and(|window| window.until > now) {
+            self.watch.excuse(instance);
+        }
+    }
+}
