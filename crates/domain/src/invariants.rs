@@ -2,10 +2,10 @@
 //! over the types that production uses. A check never panics: it says what is broken.
 
 use crate::ids::InstanceId;
-use crate::operation::Step;
+use crate::operation::{OperationKind, Step};
 use crate::records::{CanonicalSuccess, RecordsView};
 use crate::reservation::{Reservation, Resolution, Status};
-use crate::resource::Footprint;
+use crate::resource::{Footprint, ResourceKind};
 use crate::route::Route;
 use crate::run::{Change, LeakChange, Run};
 
@@ -124,8 +124,8 @@ fn check_tenancy(tenancy: &Tenancy) -> Vec<Violation> {
     }
     if released {
         let overridden = reservation.status == Status::Released { because: Resolution::OperatorOverride };
-        let forgotten = !reservation.resources.is_empty() && !overridden;
-        claim(!forgotten, Invariant::NoForget, "released with resources on record");
+        let forgotten = !reservation.resources.is_empty() && !*leaked;
+        claim(!forgotten, Invariant::NoForget, "released with resources on record and no leak");
         claim(
             !overridden || *leaked || reservation.resources.is_empty(),
             Invariant::NoEarlyRelease,
@@ -178,10 +178,47 @@ pub fn check_change(before: &Run, change: &Change) -> Vec<Violation> {
         let removed = change.run.operation.step(Step::Remove).is_some_and(|record| record.finished_at.is_some());
         claim(removed, Invariant::NoForget, &format!("{} {} dropped from the record", gone.kind, gone.id));
     }
+    if change.run.operation.kind == OperationKind::Sweep {
+        for detail in unsafe_sweep(before, change) {
+            claim(false, Invariant::SweepSafe, detail);
+        }
+    }
     let status_changed = is.status != was.status || was.intent != is.intent;
     claim(!status_changed || !change.events.is_empty(), Invariant::AuditComplete, "a transition without an event");
     let sent = is.unanswered > was.unanswered;
     let noted = is.last_sent_at.is_some() && change.run.operation.steps.iter().any(|record| record.step.may_create());
     claim(!sent || noted, Invariant::AdmitFirst, "a send without an intent on record");
     violations
+}
+
+/// What is wrong with a sweep, or with one step of it.
+fn unsafe_sweep(before: &Run, change: &Change) -> Vec<&'static str> {
+    let (was, is) = (&before.reservation, &change.run.reservation);
+    let mut wrong = Vec::new();
+    let mut claim = |holds: bool, detail| {
+        if !holds {
+            wrong.push(detail);
+        }
+    };
+    let begins = before.operation.id != change.run.operation.id;
+    if begins {
+        let settled = match was.status {
+            Status::InProgress | Status::NeedsReconciliation { .. } => false,
+            Status::Completed => !was.intent.is_destroy(),
+            Status::Released { .. } => true,
+        };
+        claim(settled, "a sweep of what is not settled");
+        claim(before.operation.status.is_over(), "a sweep in the place of work");
+        claim(is.resources.starts_with(&was.resources), "a sweep that drops or reorders what is on record");
+        let released = matches!(was.status, Status::Released { .. });
+        let opened = matches!(change.leak, Some(LeakChange::Open { .. }));
+        claim(released == opened, "a sweep after a release, and only that, opens a leak");
+    }
+    claim(is.status == was.status && is.power == was.power, "a sweep that changes the instance");
+    claim(change.route.is_none(), "a sweep that changes a route");
+    let lost = |kind: &ResourceKind| {
+        was.resource(*kind).is_some_and(|own| !is.resources.iter().any(|kept| kept.same_thing(own)))
+    };
+    claim(was.status != Status::Completed || !ResourceKind::ALL.iter().any(lost), "a sweep of the instance's own");
+    wrong
 }

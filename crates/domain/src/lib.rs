@@ -3,8 +3,8 @@
 //! Nothing here reads a clock, rolls dice, awaits, or knows how anything is stored or sent: time and chance are
 //! arguments. Read in this order: the words ([`ids`], [`time`], [`owner`], [`lease`], [`resource`], [`records`],
 //! [`operation`], [`reservation`], [`route`], [`event`]), what proves a release ([`evidence`]), who may create
-//! ([`ledger`]), what can happen ([`run`]), what to do next ([`plan`]), what readers are told ([`status`]), what
-//! always holds ([`invariants`]), and what keeps it so ([`protection`]).
+//! ([`ledger`]), what can happen ([`run`]), what to do next ([`plan`]), what nothing refers to ([`sweep`]), what
+//! readers are told ([`status`]), what always holds ([`invariants`]), and what keeps it so ([`protection`]).
 
 pub mod event;
 pub mod evidence;
@@ -22,4 +22,5 @@ pub mod resource;
 pub mod route;
 pub mod run;
 pub mod status;
+pub mod sweep;
 pub mod time;

@@ -28,12 +28,22 @@ pub enum OperationKind {
     Update,
     /// Bring back a runtime that went away by itself.
     Recover,
+    /// Remove what nothing refers to.
+    Sweep,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Provision, Self::Destroy, Self::Start, Self::Stop, Self::Restart, Self::Update, Self::Recover];
+    pub const ALL: [Self; 8] = [
+        Self::Provision,
+        Self::Destroy,
+        Self::Start,
+        Self::Stop,
+        Self::Restart,
+        Self::Update,
+        Self::Recover,
+        Self::Sweep,
+    ];
 
     /// The kind's name on the wire and in the store.
     #[must_use]
@@ -46,6 +56,7 @@ impl OperationKind {
             Self::Restart => "restart",
             Self::Update => "update",
             Self::Recover => "recover",
+            Self::Sweep => "sweep",
         }
     }
 }

@@ -167,6 +167,7 @@ pub fn next(situation: &Situation<'_>) -> Next {
             OperationKind::Stop => power(situation, &Action::Stop),
             OperationKind::Restart => power(situation, &Action::Restart),
             OperationKind::Update => power(situation, &Action::Update),
+            OperationKind::Sweep => sweep(situation),
         },
     }
 }
@@ -365,6 +366,15 @@ fn power(situation: &Situation<'_>, action: &Action) -> Next {
         return Next::Succeed;
     }
     attempt(situation, action.clone(), Exhausted::Fails)
+}
+
+/// Removes the extra copies of a complete instance, one after the other, and never gives up: whatever people ask for takes
+/// its place.
+fn sweep(situation: &Situation<'_>) -> Next {
+    match situation.run.reservation.extra() {
+        Some(extra) => attempt(situation, Action::Remove(extra.clone()), Exhausted::GoesOn),
+        None => Next::Succeed,
+    }
 }
 
 /// What happens when a step was tried as often as it may, or was refused.

@@ -265,6 +265,12 @@ impl Reservation {
         self.resources.iter().find(|resource| resource.kind == kind)
     }
 
+    /// Whether a resource is the instance's own: the first of its kind.
+    #[must_use]
+    pub fn owns(&self, resource: &Resource) -> bool {
+        self.resource(resource.kind).is_some_and(|own| own.same_thing(resource))
+    }
+
     /// An extra copy: a resource of a kind of which the instance has its own.
     #[must_use]
     pub fn extra(&self) -> Option<&Resource> {

@@ -85,7 +85,7 @@ impl InstanceStatus {
                 OperationKind::Start => return Self::Starting,
                 OperationKind::Restart | OperationKind::Update => return Self::Restarting,
                 OperationKind::Recover => return Self::Recovering,
-                OperationKind::Stop | OperationKind::Provision | OperationKind::Destroy => {}
+                OperationKind::Stop | OperationKind::Provision | OperationKind::Destroy | OperationKind::Sweep => {}
             }
         }
         let seen = reservation.runtime.as_ref().map(|(state, _)| state);

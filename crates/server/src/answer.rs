@@ -73,7 +73,8 @@ pub(crate) fn failure(reservation: &Reservation, operation: &Operation) -> Optio
             | OperationKind::Stop
             | OperationKind::Restart
             | OperationKind::Update
-            | OperationKind::Recover => not_done(operation),
+            | OperationKind::Recover
+            | OperationKind::Sweep => not_done(operation),
         },
     };
     Some(worded.instance(uuid(reservation.instance.as_bytes())).operation(uuid(operation.id.as_bytes())))

@@ -163,6 +163,7 @@ fn operation_kind(kind: operation::OperationKind) -> OperationKind {
         operation::OperationKind::Restart => OperationKind::Restart,
         operation::OperationKind::Update => OperationKind::Update,
         operation::OperationKind::Recover => OperationKind::Recover,
+        operation::OperationKind::Sweep => OperationKind::Sweep,
     }
 }
 

@@ -29,6 +29,8 @@ pub enum OperationKind {
     Update,
     /// Bring back a program that went away by itself.
     Recover,
+    /// Remove resources that nothing refers to.
+    Sweep,
 }
 
 /// How far an operation is.

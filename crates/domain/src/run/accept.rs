@@ -55,7 +55,7 @@ pub fn destroyed(run: &Run, reason: Option<String>, commission: &Commission, at:
 
 /// Puts another operation in the place of the one at hand: the epoch rises, so whoever ran the old one is fenced. A step
 /// whose finding is missing stays in doubt: its send remains unanswered.
-fn replace(
+pub(super) fn replace(
     run: &Run,
     mut reservation: Reservation,
     kind: OperationKind,
@@ -154,7 +154,8 @@ pub fn begun(run: &Run, work: Work, commission: &Commission, at: Timestamp) -> R
         Status::Completed => {}
     }
     let kind = work.kind();
-    let idle = run.operation.status.is_over();
+    // A sweep is nobody's work: the instance does what it did before, and whatever is asked for takes the sweep's place.
+    let idle = run.operation.status.is_over() || run.operation.kind == OperationKind::Sweep;
     let seen = run.reservation.runtime.as_ref().map(|(state, _)| state);
     let (power, spec, repeats) = match work {
         Work::Start => {

@@ -3,8 +3,8 @@
 use crate::event::{Actor, EventKind};
 use crate::evidence::{LOOKUPS_KEPT, Lookup};
 use crate::lease::Epoch;
+use crate::operation::{Operation, OperationKind, OperationStatus, Step, StepRecord, StepStatus};
 use crate::protection::{Protection, stands};
-use crate::operation::{Operation, OperationStatus, Step, StepRecord, StepStatus};
 use crate::reservation::{IllegalTransition, Reservation, Status};
 use crate::resource::{Custody, Found, Observation, Rejection, RejectionClass, Resource, RuntimeState};
 use crate::time::Timestamp;
@@ -75,7 +75,7 @@ pub struct Note {
 ///
 /// # Errors
 /// [`Refused::Fenced`] under an old epoch; [`Refused::Illegal`] for an operation that is over, for a creating step that
-/// may not leave any more, and for an undoing one while the instance is wanted.
+/// may not leave any more or is part of a sweep, and for an undoing one while the instance is wanted.
 pub fn noted(run: &Run, held: Epoch, note: &Note) -> Result<Change, Refused> {
     fence(run, held)?;
     still_on(run)?;
@@ -124,7 +124,7 @@ fn intend(run: &mut Run, step: Step, at: Timestamp) -> Result<(), IllegalTransit
         return Err(IllegalTransition { from, change: "be undone: it is wanted" });
     }
     if step.may_create() {
-        let closed = !wanted || reservation.sealed_at.is_some();
+        let closed = !wanted || reservation.sealed_at.is_some() || run.operation.kind == OperationKind::Sweep;
         if closed && stands(Protection::UnwantedIsNotMade) {
             return Err(IllegalTransition { from, change: "create anything any more" });
         }

@@ -8,17 +8,19 @@
 //! - each change of a reservation's status has exactly one event.
 //!
 //! Admission and the fence are here; then a claim ([`claimed`]), the journal ([`noted`]), the end ([`settled`]), and what
-//! people ask for ([`destroyed`], [`begun`], [`repaired`], [`overridden`]).
+//! people ask for ([`destroyed`], [`begun`], [`repaired`], [`overridden`]) and the janitor ([`swept`]).
 
 mod accept;
 mod claim;
 mod journal;
 mod settle;
+mod sweep;
 
 pub use accept::{Begin, Destroy, Work, WorkRefused, begun, destroyed, overridden, repaired, watched};
 pub use claim::{Unclaimable, claimed};
 pub use journal::{Effect, Finding, Note, Then, folded, noted};
 pub use settle::{Settle, Settlement, settled};
+pub use sweep::swept;
 
 use crate::event::{Actor, Event, EventKind};
 use crate::ids::{LeakId, OperationId};

@@ -111,7 +111,7 @@ pub fn settled(run: &Run, held: Epoch, settle: &Settle) -> Result<Change, Refuse
 fn may_end(reservation: &Reservation) -> Result<(), IllegalTransition> {
     match reservation.status {
         Status::Completed if !reservation.intent.is_destroy() => Ok(()),
-        // Released on an operator's word: its leak stays open while anything is on record.
+        // Released on an operator's word, or swept after its release: its leak stays open while anything is on record.
         Status::Released { .. } if reservation.footprint() != Footprint::There => Ok(()),
         Status::InProgress | Status::NeedsReconciliation { .. } | Status::Completed | Status::Released { .. } => {
             Err(IllegalTransition { from: reservation.status.name(), change: "be left without an operation" })
@@ -183,13 +183,23 @@ pub(super) fn release(
 
 fn succeed(change: &mut Change, endpoint: Option<&Endpoint>, at: Timestamp, check_at: Timestamp) {
     let Run { reservation, operation } = &mut change.run;
-    let kind = operation.kind;
+    let (kind, removed) = (operation.kind, operation.has_done(Step::Remove));
     end(operation, OperationStatus::Succeeded, at);
     let event = match kind {
         // The clean-up after an override: the reservation is released already, and what was leaked is gone.
         OperationKind::Provision | OperationKind::Destroy => {
             change.leak = Some(LeakChange::Resolve);
             change.tell(EventKind::OrphanRemoved, Actor::System, at, "what was released on an operator's word is gone");
+            return;
+        }
+        // The instance is as it was: neither its route nor its next look changes.
+        OperationKind::Sweep => {
+            if matches!(reservation.status, Status::Released { .. }) {
+                change.leak = Some(LeakChange::Resolve);
+            }
+            if removed {
+                change.tell(EventKind::OrphanRemoved, Actor::System, at, "what nothing referred to is gone");
+            }
             return;
         }
         OperationKind::Start => EventKind::Started,

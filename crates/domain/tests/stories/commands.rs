@@ -16,7 +16,7 @@ use freehold_domain::resource::{Custody, Found, Observation, Rejection, Rejectio
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{
     Begin, Change, Destroy, Effect, Finding, Hold, LeakChange, Note, Refused, Run, Settle, Settlement, Then, Work,
-    admitted, begun, claimed, destroyed, noted, overridden, repaired, settled, watched,
+    admitted, begun, claimed, destroyed, noted, overridden, repaired, settled, swept, watched,
 };
 use freehold_domain::time::Timestamp;
 use proptest::prelude::*;
@@ -63,6 +63,7 @@ enum What {
     Repair,
     Override,
     Watch { held: Held, down: bool },
+    Sweep { held: Held, kinds: u8 },
 }
 
 fn held() -> impl Strategy<Value = Held> {
@@ -104,6 +105,7 @@ fn what() -> impl Strategy<Value = What> {
         2 => Just(What::Repair),
         1 => Just(What::Override),
         1 => (held(), any::<bool>()).prop_map(|(held, down)| What::Watch { held, down }),
+        4 => (held(), 0u8..8).prop_map(|(held, kinds)| What::Sweep { held, kinds }),
     ]
 }
 
@@ -171,10 +173,17 @@ impl Registry {
                 None => Effect::Nothing,
             },
             Step::Seal => Effect::Sealed,
+            // Of a complete instance that is wanted the plan removes extra copies only.
+            Step::Remove if kept.run.reservation.is_active() => match kept.run.reservation.extra() {
+                Some(extra) => Effect::Removed(extra.clone()),
+                None => Effect::Nothing,
+            },
             Step::Remove => match kept.run.reservation.resources.last() {
                 Some(last) => Effect::Removed(last.clone()),
                 None => Effect::Nothing,
             },
+            // Records refuse late writers.
+            Step::Record | Step::Subscribe if kept.run.reservation.status != Status::InProgress => Effect::Nothing,
             Step::Record => {
                 kept.records.row.get_or_insert_with(|| row(instance, now));
                 Effect::Nothing
@@ -343,6 +352,16 @@ impl Registry {
                 let leak = LeakId::mint(self.now.as_millis(), [5; 10]);
                 let said = OperatorOverride::establish("the provider is gone", leak).expect("a reason");
                 overridden(&run, said, &self.commission(), self.now).map_err(|refused| refused.to_string())
+            }
+            What::Sweep { held, kinds } => {
+                let kinds = ResourceKind::ALL.into_iter().enumerate().filter(|(bit, _)| kinds & (1 << bit) != 0);
+                self.resources += 1;
+                let found: Vec<_> = kinds.map(|(_, kind)| resource(kind, self.resources)).collect();
+                let leak = LeakId::mint(self.now.as_millis(), [6; 10]);
+                let result = swept(&run, self.under(which, *held), &found, leak, &self.commission(), self.now);
+                let current = matches!(held, Held::Current);
+                assert!(current || matches!(result, Err(Refused::Fenced(_))), "a wrong epoch is fenced first");
+                result.map_err(|refused| refused.to_string())
             }
             What::Watch { held, down } => {
                 let state = if *down { RuntimeState::Missing } else { RuntimeState::Running };

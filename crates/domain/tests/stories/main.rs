@@ -8,4 +8,5 @@ mod commands;
 mod evidence;
 mod faults;
 mod status;
+mod sweep;
 mod world;

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use freehold_domain::event::Actor;
+use freehold_domain::event::{Actor, EventKind};
+use freehold_domain::ids::LeakId;
 use freehold_domain::invariants::{Tenancy, check_change, check_context};
 use freehold_domain::lease::Epoch;
 use freehold_domain::operation::{OperationKind, Step};
@@ -17,7 +18,7 @@ use freehold_domain::resource::{Resource, ResourceKind, RuntimeState};
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{
     Begin, Change, Destroy, Finding, Hold, LeakChange, Note, Refused, Run, Settle, Settlement, Then, Work, admitted,
-    begun, claimed, destroyed, folded, noted, repaired, settled,
+    begun, claimed, destroyed, folded, noted, repaired, settled, swept,
 };
 use freehold_domain::time::Timestamp;
 
@@ -26,7 +27,7 @@ mod plot;
 
 pub(crate) use plot::{Fault, Moment, PROVIDERS, Plot, provider};
 
-use crate::common::{START, bid, commission, holder, subscription};
+use crate::common::{START, bid, commission, holder, resource, subscription};
 
 /// How long a lease lasts.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
@@ -78,6 +79,8 @@ pub(crate) struct World {
     pub(crate) run: Run,
     pub(crate) route: Option<Route>,
     pub(crate) records: RecordsView,
+    pub(crate) leaked: bool,
+    pub(crate) told: Vec<EventKind>,
     pub(crate) acts: u32,
     pub(crate) waits: Vec<(Step, Duration)>,
     capabilities: Capabilities,
@@ -105,6 +108,8 @@ impl World {
             run: change.run,
             route: None,
             records: RecordsView::default(),
+            leaked: false,
+            told: Vec::new(),
             acts: 0,
             waits: Vec::new(),
             capabilities,
@@ -161,6 +166,23 @@ impl World {
         }
     }
 
+    /// Something of the instance appears at the provider behind everybody's back.
+    pub(crate) fn appear(&mut self, kind: ResourceKind) -> Resource {
+        self.made += 1;
+        let resource = resource(kind, self.made);
+        self.live.push(Live { resource: resource.clone(), state: RuntimeState::Running, since: self.now });
+        resource
+    }
+
+    /// The janitor has resources removed that it saw a horizon ago for the first time.
+    pub(crate) fn sweep(&mut self, found: &[Resource]) {
+        self.now = self.now.plus(HORIZON);
+        let commission = self.next_commission();
+        let leak = LeakId::mint(self.now.as_millis(), [self.operations; 10]);
+        let held = self.run.reservation.epoch;
+        self.commit(swept(&self.run, held, found, leak, &commission, self.now).expect("it may be swept"));
+    }
+
     /// Whether the reservation was repaired.
     fn success_arrives(&mut self) -> bool {
         if self.billing == Billing::Running && self.records.row_is_active() && self.records.subscription.is_none() {
@@ -183,7 +205,13 @@ impl World {
 
     fn commit(&mut self, change: Change) {
         let violations = check_change(&self.run, &change);
-        assert!(violations.is_empty(), "{violations:?} after {}", self.told());
+        assert!(violations.is_empty(), "{violations:?} after {}", self.tale());
+        match change.leak {
+            Some(LeakChange::Open { .. }) => self.leaked = true,
+            Some(LeakChange::Resolve) => self.leaked = false,
+            None => {}
+        }
+        self.told.extend(change.events.iter().map(|event| event.kind));
         self.run = change.run;
         self.route = change.route.or(self.route.take());
         let reservation = &self.run.reservation;
@@ -191,40 +219,46 @@ impl World {
             reservation: reservation.clone(),
             route: self.route.clone(),
             records: self.records.clone(),
-            leaked: matches!(change.leak, Some(LeakChange::Open { .. })),
+            leaked: self.leaked,
         };
         let violations = check_context(&[tenancy], 1);
-        assert!(violations.is_empty(), "{violations:?} after {}", self.told());
+        assert!(violations.is_empty(), "{violations:?} after {}", self.tale());
         let over = self.run.operation.status.is_over();
         assert_eq!(over, self.run.operation.due_at.is_none(), "what is not over has a timer");
         let open = reservation.status.is_unresolved()
             || (reservation.status == Status::Completed && reservation.intent.is_destroy());
-        assert!(!(open && over), "something is left to do, and nobody to do it, after {}", self.told());
+        assert!(!(open && over), "something is left to do, and nobody to do it, after {}", self.tale());
     }
 
-    fn told(&self) -> String {
+    fn tale(&self) -> String {
         format!("{:?} on {:?}: {:?}", self.plot, self.capabilities, self.run)
     }
 
     /// Lets everything happen until nothing can happen any more.
     pub(crate) fn settled(mut self) -> Self {
         for _ in 0..STEPS_MAX {
-            self.land();
-            if self.executor.is_some() {
-                self.step();
-                continue;
-            }
-            let due_at = self.run.operation.due_at;
-            if due_at.is_some_and(|due_at| due_at <= self.now) {
-                self.claim();
-                continue;
-            }
-            match self.late.iter().map(|(at, _)| *at).chain(due_at).min() {
-                Some(wake) => self.now = wake,
-                None => return self.at_rest(),
+            if !self.goes_on() {
+                return self.at_rest();
             }
         }
-        panic!("it never settles: {}", self.told());
+        panic!("it never settles: {}", self.tale());
+    }
+
+    /// Lets the next thing happen. Answers whether there was one.
+    pub(crate) fn goes_on(&mut self) -> bool {
+        self.land();
+        let due_at = self.run.operation.due_at;
+        if self.executor.is_some() {
+            self.step();
+        } else if due_at.is_some_and(|due_at| due_at <= self.now) {
+            self.claim();
+        } else {
+            match self.late.iter().map(|(at, _)| *at).chain(due_at).min() {
+                Some(wake) => self.now = wake,
+                None => return false,
+            }
+        }
+        true
     }
 
     fn claim(&mut self) {
@@ -279,16 +313,16 @@ impl World {
                 }
             }
             Err(Refused::Fenced(_)) => {}
-            Err(Refused::Illegal(illegal)) => panic!("the plan asks for the illegal: {illegal}: {}", self.told()),
+            Err(Refused::Illegal(illegal)) => panic!("the plan asks for the illegal: {illegal}: {}", self.tale()),
         }
     }
 
     fn rest(&mut self, seen: &Run, until: Timestamp) {
-        assert!(until > self.now, "a rest that is none: {}", self.told());
+        assert!(until > self.now, "a rest that is none: {}", self.tale());
         let span = until.since(self.now);
-        assert!(span <= RETRY_MAX.max(LEASE + HORIZON), "a rest of {span:?}: {}", self.told());
+        assert!(span <= RETRY_MAX.max(LEASE + HORIZON), "a rest of {span:?}: {}", self.tale());
         if seen.reservation.status == Status::InProgress {
-            assert!(until <= seen.operation.deadline, "a rest past the deadline: {}", self.told());
+            assert!(until <= seen.operation.deadline, "a rest past the deadline: {}", self.tale());
         }
         if let Some(step) = seen.operation.steps.iter().max_by_key(|record| record.finished_at) {
             self.waits.push((step.step, span));
@@ -305,19 +339,19 @@ impl World {
     fn manners(&mut self, seen: &Run, action: &Action) {
         let step = action.step();
         let room_elsewhere = (seen.operation.regions_full as usize) < seen.reservation.regions.len();
-        assert!(self.failing != Some((self.now, step)) || room_elsewhere, "{step} again at once: {}", self.told());
+        assert!(self.failing != Some((self.now, step)) || room_elsewhere, "{step} again at once: {}", self.tale());
         if self.at_once.0 != self.now {
             self.at_once = (self.now, 0);
         }
         self.at_once.1 += 1;
-        assert!(self.at_once.1 <= ACTS_AT_ONE_INSTANT_MAX, "a busy loop at {step}: {}", self.told());
+        assert!(self.at_once.1 <= ACTS_AT_ONE_INSTANT_MAX, "a busy loop at {step}: {}", self.tale());
         let forward = step.may_create() || matches!(step, Step::Record | Step::Subscribe);
         let first = seen.operation.step(step).is_none();
         let provisioning = seen.operation.kind == OperationKind::Provision;
         assert!(
             !forward || self.now < seen.operation.deadline || (first && !provisioning),
             "{step} past the deadline: {}",
-            self.told()
+            self.tale()
         );
     }
 
@@ -368,7 +402,7 @@ impl World {
         match noted(&self.run, executor.held, &note) {
             Ok(change) => self.commit(change),
             Err(Refused::Fenced(_)) => return,
-            Err(Refused::Illegal(illegal)) => panic!("the plan asks for the illegal: {illegal}: {}", self.told()),
+            Err(Refused::Illegal(illegal)) => panic!("the plan asks for the illegal: {illegal}: {}", self.tale()),
         }
         executor.run = self.run.clone();
         if matches!(success, Some(Moment::Noted | Moment::NotedLongAgo)) && self.success_arrives() {
@@ -433,17 +467,17 @@ impl World {
         match self.run.reservation.status {
             Status::Completed => {
                 let kept = if self.run.reservation.extra().is_some() { 2 } else { 1 };
-                assert_eq!(runtimes, kept, "a complete instance has one runtime, or knows of more: {}", self.told());
-                assert_eq!(self.billing, Billing::Running, "{}", self.told());
-                assert!(self.route.as_ref().is_some_and(Route::is_live), "{}", self.told());
+                assert_eq!(runtimes, kept, "a complete instance has one runtime, or knows of more: {}", self.tale());
+                assert_eq!(self.billing, Billing::Running, "{}", self.tale());
+                assert!(self.route.as_ref().is_some_and(Route::is_live), "{}", self.tale());
             }
             Status::Released { .. } => {
-                assert_eq!(runtimes, 0, "a released one has none: {}", self.told());
-                assert_eq!(self.live(ResourceKind::Storage), 0, "{}", self.told());
-                assert_ne!(self.billing, Billing::Running, "nobody pays for it: {}", self.told());
-                assert!(!self.route.as_ref().is_some_and(Route::is_live), "{}", self.told());
+                assert_eq!(runtimes, 0, "a released one has none: {}", self.tale());
+                assert_eq!(self.live(ResourceKind::Storage), 0, "{}", self.tale());
+                assert_ne!(self.billing, Billing::Running, "nobody pays for it: {}", self.tale());
+                assert!(!self.route.as_ref().is_some_and(Route::is_live), "{}", self.tale());
             }
-            Status::InProgress | Status::NeedsReconciliation { .. } => panic!("unresolved: {}", self.told()),
+            Status::InProgress | Status::NeedsReconciliation { .. } => panic!("unresolved: {}", self.tale()),
         }
         self
     }
