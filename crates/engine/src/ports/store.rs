@@ -21,7 +21,7 @@ use freehold_domain::operation::Operation;
 use freehold_domain::owner::{Context, ExternalId, Owner};
 use freehold_domain::records::CanonicalSuccess;
 use freehold_domain::reservation::{IllegalTransition, Reservation};
-use freehold_domain::resource::RuntimeState;
+use freehold_domain::resource::{Resource, RuntimeState};
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{Bid, Commission, Note, Refused, Run, Settle, Unclaimable, Work, WorkRefused};
 use freehold_domain::time::Timestamp;
@@ -440,6 +440,17 @@ pub trait Store: Send + Sync {
 
     /// Accepts work on a complete instance.
     async fn work_begin(&self, instance: InstanceId, work: Work, asked: Asked) -> Result<WorkAccepted, StoreError>;
+
+    /// Begins a sweep of resources that nothing refers to, if the instance is still what it was under epoch `held`; what
+    /// is found after a release opens `leak`. Refused as [`freehold_domain::run::swept`] says; nothing was written then.
+    async fn sweep_begin(
+        &self,
+        instance: InstanceId,
+        held: Epoch,
+        found: Vec<Resource>,
+        leak: LeakId,
+        asked: Asked,
+    ) -> Result<Run, StoreError>;
 
     /// Completes a reservation whose canonical success is proven, with the answer to its caller.
     async fn repair(

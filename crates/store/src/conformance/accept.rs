@@ -1,17 +1,20 @@
-//! What people ask for.
+//! What people and the janitor ask for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_domain::event::Actor;
+use freehold_domain::event::EventKind;
 use freehold_domain::evidence::{OperatorOverride, Release, Sealed};
+use freehold_domain::lease::Epoch;
 use freehold_domain::operation::{OperationKind, OperationStatus, Step};
 use freehold_domain::reservation::{FrozenSpec, Power, Resolution, Status};
+use freehold_domain::resource::{Resource, ResourceKind};
 use freehold_domain::route::{Endpoint, Route};
-use freehold_domain::run::{Run, Settlement, Then, Work, WorkRefused};
-use freehold_engine::ports::{Admission, DestroyAccepted, StoreError, WorkAccepted};
+use freehold_domain::run::{Effect, Finding, Refused, Run, Settlement, Then, Work, WorkRefused};
+use freehold_engine::ports::{Admission, AuditQuery, DestroyAccepted, StoreError, WorkAccepted};
 
-use super::{Bench, answer, failure, journal::cleaned, key, user};
+use super::{Bench, answer, failure, journal::cleaned, key, resource, user};
 
 async fn destroy(bench: &Bench, run: &Run) -> DestroyAccepted {
     let reason = Some("no longer wanted".to_owned());
@@ -265,4 +268,102 @@ pub async fn leaks_are_listed_and_resolved(bench: Arc<Bench>) {
     assert_eq!(open.iter().map(|leak| leak.id).collect::<Vec<_>>(), leaks[1..]);
     assert_eq!(bench.store.leak_resolve(bench.leak(), bench.now()).await, Err(StoreError::Missing("leak")));
     assert_eq!(bench.store.unresolved_summary().await.expect("answers").leaks_open, 2);
+}
+
+async fn sweep(bench: &Bench, run: &Run, held: Epoch, found: &[Resource]) -> Result<Run, StoreError> {
+    bench.store.sweep_begin(run.reservation.instance, held, found.to_vec(), bench.leak(), bench.asked()).await
+}
+
+async fn told(bench: &Bench, of: &Run) -> Vec<EventKind> {
+    let query = AuditQuery { after: 0, instance: Some(of.reservation.instance), limit: 1_000 };
+    let page = bench.store.audit_read(&query).await.expect("answers");
+    page.items.into_iter().filter(|line| line.event.operation == of.operation.id).map(|line| line.event.kind).collect()
+}
+
+/// What is found after a release is a leak until it is gone, as often as something is found.
+pub async fn a_sweep_after_a_release_opens_a_leak_and_closes_it(bench: Arc<Bench>) {
+    let accepted = destroying(&bench, &bench.completed(&user("alice")).await).await;
+    let mut run = destroyed(&bench, &accepted).await;
+    let status = run.reservation.status;
+    for name in ["late-1", "late-2"] {
+        let found = [resource(ResourceKind::Base, name)];
+        let swept = sweep(&bench, &run, run.reservation.epoch, &found).await.expect("it may be swept");
+        bench.check(&swept).await;
+        assert_eq!((swept.operation.kind, &swept.reservation.resources[..]), (OperationKind::Sweep, &found[..]));
+        let open = bench.store.leak_list(true, None, 10).await.expect("answers").items;
+        assert_eq!(open.iter().map(|leak| leak.instance).collect::<Vec<_>>(), [run.reservation.instance]);
+        assert!(open[0].reason.contains(name), "{}", open[0].reason);
+        let clean = cleaned(&bench, &swept).await;
+        let over = bench.settle(&clean, Settlement::Succeed { endpoint: None }, None).await.expect("nothing is left");
+        bench.check(&over).await;
+        assert_eq!(over.reservation.status, status, "released as it was");
+        assert_eq!(bench.store.leak_list(true, None, 10).await.expect("answers").items, []);
+        assert_eq!(told(&bench, &over).await, [EventKind::ResourceLeaked, EventKind::OrphanRemoved]);
+        run = over;
+    }
+}
+
+/// Its own stays, its route stays, and nothing about it changes.
+pub async fn a_sweep_removes_extra_copies_of_a_complete_one(bench: Arc<Bench>) {
+    let run = bench.completed(&user("alice")).await;
+    let route = bench.described(&run).await.route;
+    let extra = resource(ResourceKind::Runtime, "extra");
+    let swept = sweep(&bench, &run, run.reservation.epoch, std::slice::from_ref(&extra)).await.expect("it may be");
+    bench.check(&swept).await;
+    assert_eq!(swept.reservation.extra(), Some(&extra));
+    let noted = bench.note(&swept, None, Then::Intend(Step::Remove)).await.expect("it may be removed");
+    let gone = Some((Step::Remove, Finding::Done(Effect::Removed(extra))));
+    let gone = bench.note(&noted, gone, Then::Look).await.expect("it is noted");
+    let over = bench.settle(&gone, Settlement::Succeed { endpoint: None }, None).await.expect("it is gone");
+    bench.check(&over).await;
+    assert_eq!(over.reservation.resources, run.reservation.resources);
+    assert_eq!((over.reservation.power, over.reservation.check_at), (Power::On, run.reservation.check_at));
+    assert_eq!(bench.described(&over).await.route, route);
+    assert_eq!(bench.store.leak_list(false, None, 10).await.expect("answers").items, []);
+    assert_eq!(told(&bench, &over).await, [EventKind::ResourceAdopted, EventKind::OrphanRemoved]);
+}
+
+/// Judged under another epoch, while something is at work, before it is settled, of its own, of nothing, and of nobody.
+pub async fn a_sweep_is_refused_wherever_it_could_do_harm(bench: Arc<Bench>) {
+    let found = [resource(ResourceKind::Runtime, "extra")];
+    let refused = async |run: &Run, held: Epoch, found: &[Resource]| {
+        let answer = sweep(&bench, run, held, found).await;
+        assert!(matches!(answer, Err(StoreError::Refused(_))), "{answer:?}");
+        bench.check(run).await;
+        answer.err()
+    };
+    let young = bench.taken(&user("alice")).await;
+    refused(&young, young.reservation.epoch, &found).await;
+    let run = bench.completed(&user("bob")).await;
+    let epoch = run.reservation.epoch;
+    for held in [Epoch::new(epoch.get() - 1), epoch.next()] {
+        let fenced = refused(&run, held, &found).await;
+        assert!(matches!(fenced, Some(StoreError::Refused(Refused::Fenced(_)))), "{fenced:?}");
+    }
+    refused(&run, epoch, &[]).await;
+    refused(&run, epoch, &run.reservation.resources).await;
+    let swept = sweep(&bench, &run, epoch, &found).await.expect("it may be swept");
+    refused(&swept, swept.reservation.epoch, &found).await;
+    let accepted = destroying(&bench, &swept).await;
+    refused(&accepted, accepted.reservation.epoch, &found).await;
+    assert_eq!(bench.store.leak_list(false, None, 10).await.expect("answers").items, []);
+    let nobody = bench.store.sweep_begin(bench.instance(), epoch, found.to_vec(), bench.leak(), bench.asked()).await;
+    assert_eq!(nobody, Err(StoreError::Missing("instance")));
+}
+
+/// The copy stays on record for the next sweep.
+pub async fn work_takes_the_place_of_a_sweep(bench: Arc<Bench>) {
+    let run = bench.completed(&user("alice")).await;
+    let found = [resource(ResourceKind::Runtime, "extra")];
+    let swept = sweep(&bench, &run, run.reservation.epoch, &found).await.expect("it may be swept");
+    let begin = |work| bench.store.work_begin(run.reservation.instance, work, bench.asked());
+    assert_eq!(begin(Work::Start).await, Ok(WorkAccepted::NothingToDo), "it is up");
+    let Ok(WorkAccepted::Accepted { run: recovering, replaced }) = begin(Work::Recover).await else {
+        panic!("a recovery does not wait for a sweep");
+    };
+    bench.check(&recovering).await;
+    assert_eq!(replaced, Some(swept.operation.id));
+    assert_eq!(recovering.reservation.extra(), Some(&found[0]));
+    let late = bench.note(&swept, None, Then::Intend(Step::Remove)).await;
+    assert!(matches!(late, Err(StoreError::Refused(_))), "{late:?}");
 }

@@ -367,7 +367,9 @@ macro_rules! store_conformance {
                     a_route_is_buried_for_good, work_is_begun_joined_and_replaced, work_is_refused_where_it_makes_no_sense,
                     an_update_changes_the_spec, a_repair_completes_what_is_proven, a_repair_of_the_dead_is_refused,
                     an_override_opens_a_leak_and_cleans_up_behind, an_override_of_what_changed_is_refused,
-                    leaks_are_listed_and_resolved;
+                    leaks_are_listed_and_resolved, a_sweep_after_a_release_opens_a_leak_and_closes_it,
+                    a_sweep_removes_extra_copies_of_a_complete_one, a_sweep_is_refused_wherever_it_could_do_harm,
+                    work_takes_the_place_of_a_sweep;
                 audit: the_chain_verifies_from_its_beginning, reading_on_skips_nothing, one_instances_trail,
                     a_witness_is_chained;
                 lists: pages_of_instances_have_each_once, filters_agree_with_what_they_say,

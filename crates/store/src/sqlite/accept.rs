@@ -1,10 +1,12 @@
-//! What people ask for: destroy, work, repair, release.
+//! What people and the janitor ask for: destroy, work, sweep, repair, release.
 
 use freehold_domain::event::Actor;
 use freehold_domain::evidence::OperatorOverride;
-use freehold_domain::ids::InstanceId;
+use freehold_domain::ids::{InstanceId, LeakId};
+use freehold_domain::lease::Epoch;
 use freehold_domain::records::CanonicalSuccess;
 use freehold_domain::reservation::IllegalTransition;
+use freehold_domain::resource::Resource;
 use freehold_domain::route::Endpoint;
 use freehold_domain::run::{self, Begin, Destroy, Run, Work};
 use freehold_domain::time::Timestamp;
@@ -50,6 +52,21 @@ pub(super) fn work(tx: Tx<'_>, instance: InstanceId, work: &Work, asked: &Asked)
             Ok(WorkAccepted::Accepted { run: Box::new(change.run), replaced })
         }
     }
+}
+
+/// Begins a sweep of what nothing refers to.
+pub(super) fn sweep(
+    tx: Tx<'_>,
+    instance: InstanceId,
+    held: Epoch,
+    found: &[Resource],
+    leak: LeakId,
+    asked: &Asked,
+) -> Result<Run, StoreError> {
+    let loaded = tx.run_of(instance)?;
+    let change = run::swept(&loaded.run, held, found, leak, &asked.commission(tx.now(), tx.lease_until()), tx.now())?;
+    tx.write(&loaded, &change, None)?;
+    Ok(change.run)
 }
 
 /// Completes a reservation whose canonical success is proven.

@@ -12,7 +12,7 @@ use freehold_domain::lease::{Epoch, Holder, Lease, NodeId};
 use freehold_domain::owner::{Context, Owner};
 use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription};
 use freehold_domain::reservation::IllegalTransition;
-use freehold_domain::resource::RuntimeState;
+use freehold_domain::resource::{Resource, RuntimeState};
 use freehold_domain::route::Endpoint;
 use freehold_domain::run::{Note, Run, Settle, Unclaimable, Work};
 use freehold_domain::time::Timestamp;
@@ -76,6 +76,17 @@ impl Store for SqliteStore {
 
     async fn work_begin(&self, instance: InstanceId, work: Work, asked: Asked) -> Result<WorkAccepted, StoreError> {
         self.write(move |tx| accept::work(tx, instance, &work, &asked)).await
+    }
+
+    async fn sweep_begin(
+        &self,
+        instance: InstanceId,
+        held: Epoch,
+        found: Vec<Resource>,
+        leak: LeakId,
+        asked: Asked,
+    ) -> Result<Run, StoreError> {
+        self.write(move |tx| accept::sweep(tx, instance, held, &found, leak, &asked)).await
     }
 
     async fn repair(
