@@ -67,6 +67,8 @@ pub struct Policy {
     pub starting_timeout: Duration,
     /// After how long a destroy counts as stuck.
     pub destroy_stuck_after: Duration,
+    /// Whether the janitor only looks and counts.
+    pub janitor_dry_run: bool,
     /// How long idempotency records are kept after their operation is over.
     pub idempotency_kept: Duration,
     /// What can be asked for.

@@ -9,7 +9,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_domain::resource::{Outcome, Rejection, RejectionClass, ResourceKind, RuntimeState};
+use freehold_domain::resource::{Outcome, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState};
 use freehold_engine::ports::{LogQuery, Provider};
 use rustix::process::Signal;
 use world::{World, eventually, on_two_threads};
@@ -68,6 +68,32 @@ fn a_program_outlives_the_server_that_launched_it() {
         world.stop(&ident).await;
         world.until(&ident, RuntimeState::Stopped).await;
         assert!(world.programs(&ident).is_empty());
+    });
+}
+
+/// What the janitor is shown must be what a destroy removes.
+#[test]
+fn a_copy_of_an_instances_folder_costs_the_instance_nothing() {
+    on_two_threads(async {
+        let world = World::new();
+        let (ident, other) = (world.ident(1), world.ident(2));
+        let made = world.ensure(&ident).await;
+        let copy = world.folder(&other);
+        fs::create_dir(&copy).unwrap();
+        fs::copy(world.folder(&ident).join("owner"), copy.join("owner")).unwrap();
+
+        let listed = world.provider.list_owned("test", None).await.unwrap().resources;
+        assert_eq!(listed.len(), 3, "base, storage and runtime of the one: {listed:?}");
+        assert!(listed.iter().all(|owned| owned.resource.id == made.resource.id), "{listed:?}");
+        let elsewhere = Resource { id: other.name.clone(), ..made.resource.clone() };
+        let refused = world.provider.destroy(&ident, &elsewhere).await;
+        assert!(matches!(refused, Outcome::Rejected(_)), "{refused:?}");
+        assert_eq!(world.programs(&ident).len(), 1, "its program lives");
+
+        world.remove(&ident).await;
+        assert!(matches!(world.provider.seal(&ident).await, Outcome::Done(())));
+        let listed = world.provider.list_owned("test", None).await.unwrap().resources;
+        assert!(listed.is_empty(), "a tombstone is no resource: {listed:?}");
     });
 }
 

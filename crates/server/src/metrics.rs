@@ -130,7 +130,11 @@ impl Metrics {
             "Reservations settled by look-up, seal or repair",
             self.reconciliations.clone(),
         );
-        ours.register("janitor_resources", "Resources that the last sweep saw", self.janitor_resources.clone());
+        ours.register(
+            "janitor_resources",
+            "Resources that the janitor's last pass saw, by what it made of them",
+            self.janitor_resources.clone(),
+        );
         ours.register("leaks_open", "Open leak records", self.leaks_open.clone());
         ours.register("timers_due", "Operations whose timer has rung", self.timers_due.clone());
         ours.register_with_unit("store_commit", "How long commits took", Unit::Seconds, self.store_commits.clone());
@@ -148,11 +152,6 @@ impl Metrics {
     /// A commit of the store came back.
     pub fn store_commit(&self, took: Duration) {
         self.store_commits.observe(took.as_secs_f64());
-    }
-
-    /// The last sweep of the janitor saw so many resources in a state.
-    pub fn janitor_resources(&self, state: &'static str, count: u64) {
-        self.janitor_resources.get_or_create(&ByState { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn http_request(&self, route: &Arc<str>, status: u16, took: Duration) {
@@ -224,6 +223,10 @@ impl Meter for Metrics {
     fn duplicate_resource(&self) {
         self.duplicates.inc();
     }
+
+    fn janitor(&self, state: &'static str, count: u64) {
+        self.janitor_resources.get_or_create(&ByState { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
 }
 
 /// The memory of this process that is in RAM, in bytes; from Linux's `/proc/self/status`, `None` elsewhere.
@@ -249,7 +252,7 @@ mod tests {
         metrics.reconciliation("released");
         metrics.duplicate_resource();
         metrics.store_commit(Duration::from_micros(300));
-        metrics.janitor_resources("orphan", 2);
+        metrics.janitor("swept", 2);
         metrics.http_request(&"/v1/instances".into(), 201, Duration::from_millis(1));
         metrics.completion_pending();
         metrics.take_in(&UnresolvedSummary::default(), Timestamp::default());
@@ -264,7 +267,7 @@ mod tests {
             "freehold_provider_requests_total{provider=\"local\",op=\"ensure_base\",outcome=\"done\"} 1",
             "freehold_takeovers_total 1",
             "freehold_reconciliations_total{outcome=\"released\"} 1",
-            "freehold_janitor_resources{state=\"orphan\"} 2",
+            "freehold_janitor_resources{state=\"swept\"} 2",
             "freehold_leaks_open 0",
             "freehold_timers_due 0",
             "freehold_store_commit_seconds_count 1",

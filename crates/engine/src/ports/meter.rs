@@ -27,6 +27,10 @@ pub trait Meter: Send + Sync {
 
     /// An extra copy of a resource was found.
     fn duplicate_resource(&self);
+
+    /// The janitor's last pass saw so many resources in a state: the fields of
+    /// [`crate::reconcilers::janitor::Tally`] by name.
+    fn janitor(&self, state: &'static str, count: u64);
 }
 
 /// Counts nothing.
@@ -41,4 +45,5 @@ impl Meter for NoMeter {
     fn takeover(&self) {}
     fn reconciliation(&self, _: &'static str) {}
     fn duplicate_resource(&self) {}
+    fn janitor(&self, _: &'static str, _: u64) {}
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use freehold_domain::event::Actor;
 use freehold_domain::ids::InstanceId;
+use freehold_domain::operation::OperationKind;
 use freehold_domain::reservation::{Power, Reservation};
 use freehold_domain::resource::RuntimeState;
 use freehold_domain::run::Work;
@@ -33,7 +34,10 @@ pub async fn pass(world: &World, limit: usize) -> Result<usize, StoreError> {
 async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreError> {
     let Some(registered) = world.store.instance_describe(instance).await? else { return Ok(()) };
     let reservation = registered.reservation;
-    let since = registered.operation.finished_at.unwrap_or(reservation.updated_at);
+    // A sweep works on other resources than the instance's own: a runtime is looked after meanwhile as before.
+    let sweeping = registered.operation.kind == OperationKind::Sweep;
+    let begun_at = if sweeping { registered.operation.started_at } else { reservation.updated_at };
+    let since = registered.operation.finished_at.unwrap_or(begun_at);
     // A clock that is behind the others does not turn back what is on record.
     let now = world.clock.now().max(reservation.updated_at);
     let seen = match world.provider(&reservation.provider) {
@@ -51,7 +55,8 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
     let state = seen.clone().unwrap_or(known);
     let down = matches!(seen, Some(RuntimeState::Exited(_) | RuntimeState::Missing | RuntimeState::Stopped));
     let too_slow = seen == Some(RuntimeState::Starting) && now.since(since) >= world.policy.starting_timeout;
-    let wanted = reservation.power == Power::On && reservation.is_active() && registered.operation.status.is_over();
+    let idle = registered.operation.status.is_over() || sweeping;
+    let wanted = reservation.power == Power::On && reservation.is_active() && idle;
     let check_at = world.policy.check_at(now, Some(&state), since, instance.as_bytes()[15]);
     if wanted && (down || too_slow) && now >= patience_over(world, &reservation, since) {
         return recover(world, &reservation).await;

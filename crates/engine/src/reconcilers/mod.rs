@@ -4,4 +4,5 @@
 pub mod drift;
 pub mod due;
 pub mod expiry;
+pub mod janitor;
 pub mod stuck;

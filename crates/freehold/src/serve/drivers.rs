@@ -11,7 +11,7 @@ use std::time::Duration;
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_engine::executor::{Executor, Worked};
 use freehold_engine::ports::{Claimed, Driver};
-use freehold_engine::reconcilers::{drift, due, expiry, stuck};
+use freehold_engine::reconcilers::{drift, due, expiry, janitor, stuck};
 use freehold_engine::world::World;
 use freehold_server::{Hub, Probe};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -121,6 +121,7 @@ pub(crate) struct Duties {
     pub(crate) executes: bool,
     pub(crate) reconciles: bool,
     pub(crate) renew_every: Duration,
+    pub(crate) sweep_every: Duration,
 }
 
 impl Drivers {
@@ -152,6 +153,7 @@ impl Drivers {
         if duties.reconciles {
             drivers.loops.spawn(look_after_runtimes(world.clone(), drivers.stop.clone()));
             drivers.loops.spawn(keep_house(world.clone(), drivers.stop.clone()));
+            drivers.loops.spawn(sweep(world.clone(), duties.sweep_every, drivers.stop.clone()));
         }
         drivers
     }
@@ -331,6 +333,20 @@ async fn keep_house(world: Arc<World>, stop: CancellationToken) {
     }
 }
 
+async fn sweep(world: Arc<World>, every: Duration, stop: CancellationToken) {
+    let mut seen = janitor::Seen::default();
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        // A pass over many pages takes a while, and at shutdown nothing begins: it ends between two of them.
+        match stop.run_until_cancelled(janitor::pass(&world, &mut seen)).await {
+            Some(Ok(tally)) => tracing::debug!(?tally, "the janitor went through what is there"),
+            Some(Err(error)) => tracing::warn!(%error, "the janitor could not judge everything that is there"),
+            None => return,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use freehold_domain::event::Actor;
@@ -384,7 +400,12 @@ mod tests {
 
         // The disk is full: what is due stays due.
         refuses.store(true, Ordering::Relaxed);
-        let duties = Duties { executes: true, reconciles: false, renew_every: Duration::from_secs(3) };
+        let duties = Duties {
+            executes: true,
+            reconciles: false,
+            renew_every: Duration::from_secs(3),
+            sweep_every: Duration::from_secs(600),
+        };
         let (began, before) = (Instant::now(), store.stats().batches);
         let drivers = Drivers::start(&world, admitted, timers, duties, Pulse::new(duties));
         while store.stats().batches < before + 3 {

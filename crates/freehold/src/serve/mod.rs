@@ -109,6 +109,7 @@ impl Serve {
             executes: self.roles.executor,
             reconciles: self.roles.reconcilers,
             renew_every: config.timing.renew.get(),
+            sweep_every: config.timing.janitor_interval.get(),
         };
         let pulse = drivers::Pulse::new(duties);
         let parts = wiring::server_parts(&config, self.roles, &folder, &wired, pulse.probe(), shutdown.clone())?;

@@ -236,6 +236,7 @@ fn policy(config: &Config) -> Result<Policy, Failure> {
         stopped_check: timing.stopped_check.get(),
         starting_timeout: timing.starting_timeout.get(),
         destroy_stuck_after: timing.destroy_stuck_after.get(),
+        janitor_dry_run: false,
         idempotency_kept: IDEMPOTENCY_KEPT,
         tiers: tiers.collect::<Result<_, _>>()?,
         templates: templates.collect(),

@@ -123,6 +123,11 @@ impl FakeCloud {
         self.world().make(kind, &Ident { tags: foreign, ..ident.clone() }, None);
     }
 
+    /// Plants a resource with the instance's name and its own tags, behind everybody's back.
+    pub fn plant(&self, kind: ResourceKind, ident: &Ident) {
+        self.world().make(kind, ident, None);
+    }
+
     /// Where everything made answers, whichever it is.
     pub fn answer_at(&self, endpoint: Endpoint) {
         self.world().endpoint = Some(endpoint);

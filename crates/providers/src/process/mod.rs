@@ -420,8 +420,8 @@ impl Provider for ProcessProvider {
     }
 
     async fn destroy(&self, ident: &Ident, resource: &Resource) -> Outcome<()> {
-        let kind: ResourceKind = resource.kind;
-        self.changing(ident, move |place, deadline| place.destroy(kind, deadline)).await
+        let resource = resource.clone();
+        self.changing(ident, move |place, deadline| place.destroy(&resource, deadline)).await
     }
 
     async fn list_owned(&self, install: &str, page: Option<&str>) -> Result<OwnedPage, Unanswered> {

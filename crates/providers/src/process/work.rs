@@ -7,7 +7,7 @@ use freehold_domain::resource::{
     Custody, Found, Observation, Outcome, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState,
 };
 use freehold_engine::ident::Idents;
-use freehold_engine::ports::{Ident, Made, OwnedPage, OwnedResource};
+use freehold_engine::ports::{Ident, Made, OwnedPage, OwnedResource, Tags};
 use rustix::process::Signal;
 
 use super::folder::{Folder, Layout, Locked, Standing};
@@ -233,7 +233,12 @@ impl Place {
         Ok(())
     }
 
-    pub(super) fn destroy(&self, kind: ResourceKind, deadline: Instant) -> Outcome<()> {
+    pub(super) fn destroy(&self, resource: &Resource, deadline: Instant) -> Outcome<()> {
+        let kind = resource.kind;
+        if resource.id != self.ident.name {
+            // What is here has one name. Another one is not here, and nothing that is here may go in its place.
+            return rejected(RejectionClass::Invalid, format!("{} is no {kind} of {}", resource.id, self.ident.name));
+        }
         let folder = self.folder();
         let destroyed = || -> io::Result<Outcome<()>> {
             let standing = self.standing(&folder)?;
@@ -313,7 +318,9 @@ pub(super) fn list_owned(layout: &Layout, install: &str, after: Option<&str>) ->
     let mut resources = Vec::new();
     for instance in names.iter().filter_map(|name| name.parse::<freehold_domain::ids::InstanceId>().ok()) {
         let folder = layout.folder(instance);
-        let Some(tags) = folder.owner_tags()?.filter(|tags| tags.install == install) else { continue };
+        // A copy of another instance's folder is a resource of neither.
+        let here = |tags: &Tags| tags.install == install && tags.instance == instance.to_string();
+        let Some(tags) = folder.owner_tags()?.filter(here) else { continue };
         let mut add = |kind, handle| {
             let resource = Resource { kind, id: format!("fh-{}", instance.simple()), region: None, handle };
             resources.push(OwnedResource { resource, tags: tags.clone() });

@@ -6,6 +6,7 @@ mod client;
 mod create;
 mod edges;
 mod events;
+mod janitor;
 mod lifecycle;
 mod operators;
 mod pages;

@@ -118,6 +118,7 @@ fn policy() -> Policy {
         stopped_check: seconds(1800),
         starting_timeout: seconds(300),
         destroy_stuck_after: seconds(900),
+        janitor_dry_run: false,
         idempotency_kept: seconds(86_400),
         tiers: tiers().into_iter().map(|(name, rank)| (name, tier(rank))).collect(),
         templates: BTreeMap::from([("hello".to_owned(), template)]),
@@ -210,12 +211,23 @@ impl Server {
 
     /// What the same server is after a start with a configuration that offers nothing any more.
     pub(crate) fn world_that_offers_nothing(&self) -> World {
+        let policy = Policy { tiers: BTreeMap::new(), templates: BTreeMap::new(), ..policy() };
+        self.world_with(BTreeMap::new(), policy)
+    }
+
+    /// The same server where a call is under way for no time at all, so that the janitor need not wait.
+    pub(crate) fn world_without_horizon(&self, janitor_dry_run: bool) -> World {
+        let policy = Policy { lease: Duration::ZERO, janitor_dry_run, ..policy() };
+        self.world_with(self.world.providers.clone(), policy)
+    }
+
+    fn world_with(&self, providers: BTreeMap<ProviderName, Arc<dyn Provider>>, policy: Policy) -> World {
         let World { store, records, billing, clock, entropy, driver, gaps, meter, render, idents, .. } = &*self.world;
         World {
             store: Arc::clone(store),
             records: Arc::clone(records),
             billing: Arc::clone(billing),
-            providers: BTreeMap::new(),
+            providers,
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
             driver: Arc::clone(driver),
@@ -224,9 +236,9 @@ impl Server {
             render: Arc::clone(render),
             idents: idents.clone(),
             vault: Vault::new(&[2; 32], Arc::clone(entropy)),
-            policy: Policy { tiers: BTreeMap::new(), templates: BTreeMap::new(), ..policy() },
+            policy,
             holder: Holder { node: "node-a".parse().unwrap(), incarnation: 2 },
-            executes: true,
+            executes: false,
         }
     }
 
