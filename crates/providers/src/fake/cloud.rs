@@ -124,8 +124,10 @@ impl FakeCloud {
     }
 
     /// Plants a resource with the instance's name and its own tags, behind everybody's back.
-    pub fn plant(&self, kind: ResourceKind, ident: &Ident) {
-        self.world().make(kind, ident, None);
+    pub fn plant(&self, kind: ResourceKind, ident: &Ident) -> Resource {
+        let mut world = self.world();
+        let at = world.make(kind, ident, None);
+        world.made(ident.instance, at).resource
     }
 
     /// Where everything made answers, whichever it is.

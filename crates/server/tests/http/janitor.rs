@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use freehold_domain::ids::InstanceId;
-use freehold_domain::resource::ResourceKind;
+use freehold_domain::operation::OperationKind;
+use freehold_domain::resource::{RejectionClass, ResourceKind, RuntimeState};
+use freehold_engine::reconcilers::drift;
 use freehold_engine::reconcilers::janitor::{Seen, Tally, pass};
 use freehold_providers::fake::{CallKind, Fault, Sight};
 use serde_json::Value;
@@ -138,4 +140,41 @@ async fn a_pass_that_does_not_see_everything_forgets_nothing() {
     server.cloud.heal();
     assert_eq!(pass(&world, &mut seen).await.unwrap().swept, 1);
     gone(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_that_is_stuck_keeps_no_crashed_runtime_down() {
+    let server = Server::start().await;
+    let world = server.world_without_horizon(false);
+    let made = server.made("user:alice").await;
+    let instance: InstanceId = made["id"].as_str().unwrap().parse().unwrap();
+    let context = freehold_domain::owner::Context::new("user:alice".parse().unwrap(), None).unwrap();
+    let ident = world.idents.of(instance, &context);
+    let own = server.cloud.live_of(&ident);
+    let extra = server.cloud.plant(ResourceKind::Runtime, &ident);
+    server.cloud.set_chance(|call| (call.kind == RUNTIME).then_some(Fault::Refused(RejectionClass::Quota)));
+    let mut seen = Seen::default();
+    pass(&world, &mut seen).await.unwrap();
+    assert_eq!(pass(&world, &mut seen).await.unwrap().swept, 1);
+    server.cloud.set_runtime(instance, RuntimeState::Exited("exit status 1".to_owned()));
+    let begun = std::time::Instant::now();
+    loop {
+        let registered = world.store.instance_describe(instance).await.unwrap().unwrap();
+        if registered.operation.kind == OperationKind::Recover {
+            break;
+        }
+        // The look is due at once; the sweep is retried and changes hands meanwhile, and then it is not.
+        let (epoch, now) = (registered.reservation.epoch, world.clock.now());
+        drop(world.store.watched(instance, epoch, RuntimeState::Running, now, now, Duration::MAX).await);
+        drift::pass(&world, 16).await.unwrap();
+        assert!(begun.elapsed() < PATIENCE, "nobody brings it back: {registered:?}");
+    }
+    let path = format!("/v1/instances/{instance}");
+    server.until(&path, |shown| shown["status"] == "running").await;
+    assert!(server.cloud.live_of(&ident).contains(&extra), "it cannot be removed");
+    server.cloud.heal();
+    while server.cloud.live_of(&ident) != own {
+        pass(&world, &mut seen).await.unwrap();
+        assert!(begun.elapsed() < PATIENCE, "{:?} is left", server.cloud.live_of(&ident));
+    }
 }
