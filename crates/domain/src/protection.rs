@@ -114,6 +114,14 @@ protections! {
     AnswerAfterCommit: "success is answered although the commit failed",
     /// A commit without an answer is unknown.
     LostCommitIsUnknown: "a commit whose answer was lost counts as refused",
+    /// What is swept was seen in two passes.
+    SweptIsSeenTwice: "the janitor sweeps what it sees for the first time",
+    /// What is swept is older than a settle horizon.
+    SweptIsOld: "the janitor sweeps what a call under way may have made",
+    /// What an operation works on is not swept.
+    BusyIsNotSwept: "the janitor sweeps what is being created",
+    /// What is an instance's own is not swept.
+    OwnIsNotSwept: "the janitor sweeps what a complete instance runs on",
     /// The records refuse who comes late.
     RecordsRefuseLate: "a row is written for an instance that is being removed",
 }

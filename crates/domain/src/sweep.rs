@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::lease::ProviderName;
 use crate::operation::Operation;
+use crate::protection::{Protection, stands};
 use crate::reservation::{Reservation, Status};
 use crate::resource::{Custody, Found};
 
@@ -82,18 +83,21 @@ pub fn judge(
     let Some((reservation, operation)) = registered.filter(|(reservation, _)| reservation.provider == *at) else {
         return Verdict::Unknown;
     };
-    if !operation.status.is_over() {
+    if !operation.status.is_over() && stands(Protection::BusyIsNotSwept) {
         return Verdict::Busy;
     }
     match reservation.status {
+        Status::InProgress | Status::NeedsReconciliation { .. } if !stands(Protection::BusyIsNotSwept) => {}
         Status::InProgress | Status::NeedsReconciliation { .. } => return Verdict::Busy,
         Status::Completed if reservation.intent.is_destroy() => return Verdict::Busy,
-        Status::Completed if reservation.owns(&found.resource) => return Verdict::Referenced,
+        Status::Completed if reservation.owns(&found.resource) && stands(Protection::OwnIsNotSwept) => {
+            return Verdict::Referenced;
+        }
         Status::Completed | Status::Released { .. } => {}
     }
-    if sighting.passes < PASSES_MIN {
+    if sighting.passes < PASSES_MIN && stands(Protection::SweptIsSeenTwice) {
         Verdict::SeenOnce
-    } else if sighting.age < horizon {
+    } else if sighting.age < horizon && stands(Protection::SweptIsOld) {
         Verdict::TooYoung
     } else {
         Verdict::Sweep

@@ -15,6 +15,7 @@ use freehold_engine::local_billing::LocalBilling;
 use freehold_engine::ports::{
     Answer, Claimed, Driver, Installation, NoMeter, Provider, Registered, Render, Store,
 };
+use freehold_engine::reconcilers::janitor::{Seen, Tally};
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};
 
@@ -111,6 +112,8 @@ pub struct Node {
     pub control: Arc<ControlPlane>,
     /// What the engine wants run.
     pub hints: Hints,
+    /// What its janitor has seen, and what the last pass came to.
+    pub janitor: Arc<Mutex<(Seen, Option<Tally>)>>,
 }
 
 impl Node {
@@ -150,7 +153,20 @@ impl Node {
             executor: Executor::new(world.clone()),
             control: Arc::new(ControlPlane::new(world)),
             hints,
+            janitor: Arc::default(),
         }
+    }
+
+    /// Whether its janitor's last pass saw everything, and nothing that is left to sweep.
+    #[must_use]
+    pub fn is_swept(&self) -> bool {
+        let last = self.janitor.lock().unwrap_or_else(PoisonError::into_inner).1;
+        last.is_some_and(|tally| tally.unanswered + tally.busy + tally.young + tally.swept == 0)
+    }
+
+    /// Has its janitor start over.
+    pub fn is_to_sweep(&self) {
+        self.janitor.lock().unwrap_or_else(PoisonError::into_inner).1 = None;
     }
 
     /// What it works with.
@@ -190,6 +206,7 @@ pub fn policy() -> Policy {
         stopped_check: Duration::from_secs(1800),
         starting_timeout: Duration::from_secs(300),
         destroy_stuck_after: Duration::from_secs(900),
+        janitor_dry_run: false,
         idempotency_kept: Duration::from_secs(86_400),
         tiers: BTreeMap::from([(
             "small".parse().expect("a valid name"),

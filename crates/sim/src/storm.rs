@@ -41,6 +41,8 @@ pub struct Profile {
     pub commit: u32,
     /// Whether the provider breaks its word now and then: effects later than its horizon, deletes that come back.
     pub breaks_word: bool,
+    /// Whether there is a janitor. Without one the oracle has to notice what is left.
+    pub janitor: bool,
     /// Whether looks may find nothing and swear to it, whatever is there. No honest provider does this: the oracle has to
     /// notice what comes of it.
     pub lies: bool,
@@ -49,7 +51,7 @@ pub struct Profile {
 impl Profile {
     /// Nothing goes wrong.
     pub const FAIR: Self = Self {
-        events: 400,
+        events: 600,
         crash: 0,
         freeze: 0,
         clock: 0,
@@ -58,12 +60,13 @@ impl Profile {
         billing: 0,
         commit: 0,
         breaks_word: false,
+        janitor: true,
         lies: false,
     };
 
     /// Everything does, often.
     pub const STORM: Self = Self {
-        events: 900,
+        events: 2_000,
         crash: 2,
         freeze: 1,
         clock: 1,
@@ -72,19 +75,20 @@ impl Profile {
         billing: 15,
         commit: 4,
         breaks_word: true,
+        janitor: true,
         lies: false,
     };
 
     /// The profiles that have a name.
     pub const NAMED: [(&'static str, Self); 9] = [
         ("fair", Self::FAIR),
-        ("crashes", Self { events: 900, crash: 4, ..Self::FAIR }),
-        ("freezes", Self { events: 900, freeze: 4, steal: 1, ..Self::FAIR }),
-        ("clocks", Self { events: 900, clock: 3, crash: 1, ..Self::FAIR }),
-        ("provider", Self { events: 900, provider: 40, ..Self::FAIR }),
-        ("word-breaker", Self { events: 900, provider: 30, crash: 1, breaks_word: true, ..Self::FAIR }),
-        ("billing", Self { events: 900, billing: 40, crash: 1, ..Self::FAIR }),
-        ("commits", Self { events: 900, commit: 8, ..Self::FAIR }),
+        ("crashes", Self { events: 1_500, crash: 4, ..Self::FAIR }),
+        ("freezes", Self { events: 1_500, freeze: 4, steal: 1, ..Self::FAIR }),
+        ("clocks", Self { events: 1_500, clock: 3, crash: 1, ..Self::FAIR }),
+        ("provider", Self { events: 1_500, provider: 40, ..Self::FAIR }),
+        ("word-breaker", Self { events: 1_500, provider: 30, crash: 1, breaks_word: true, ..Self::FAIR }),
+        ("billing", Self { events: 1_500, billing: 40, crash: 1, ..Self::FAIR }),
+        ("commits", Self { events: 1_500, commit: 8, ..Self::FAIR }),
         ("storm", Self::STORM),
     ];
 
@@ -115,7 +119,7 @@ impl Profile {
             if chance.percent(50) { often } else { 0 }
         };
         Self {
-            events: 300 + chance.below(700),
+            events: 500 + chance.below(1_500),
             crash: up_to(4),
             freeze: up_to(3),
             clock: up_to(2),
@@ -124,6 +128,7 @@ impl Profile {
             billing: up_to(40),
             commit: up_to(8),
             breaks_word: chance.percent(50),
+            janitor: true,
             lies: false,
         }
     }
@@ -165,7 +170,8 @@ pub fn run(seed: u64, profile: &Profile) -> Report {
     let chance = Chance::of(seed);
     let capabilities = Capabilities { settle_horizon: HORIZON, ..*chance.pick(&PROMISES) };
     let cloud = FakeCloud::default();
-    let town = Town::found(chance, Land::fake(&cloud, &idents(), capabilities));
+    let mut town = Town::found(chance, Land::fake(&cloud, &idents(), capabilities));
+    town.janitor = profile.janitor;
     town.history.tell(format!("seed {seed}, {profile:?}, provider {capabilities:?}"));
     let stormy = Arc::new(AtomicBool::new(true));
     let watch = town.shared.watch.clone();
@@ -226,12 +232,13 @@ impl Storm {
             dice if dice < below(2) => town.freeze(node, 1 + chance.below(100) as u32),
             dice if dice < below(3) => Self::jump(town, node, &chance),
             dice if dice < below(4) => Self::steal(town, &chance),
-            dice if dice < 18 => Self::ask(town, node),
-            dice if dice < 22 => town.tick(node),
-            dice if dice < 25 => town.renew(node),
-            dice if dice < 27 => town.look_after(node),
-            dice if dice < 29 => town.pass(Duration::from_millis(chance.below(3_000) as u64)),
-            dice if dice < 30 && profile.provider > 0 => self.impair(&chance),
+            dice if dice < 17 => Self::ask(town, node),
+            dice if dice < 20 => town.tick(node),
+            dice if dice < 24 => town.renew(node),
+            dice if dice < 25 => town.look_after(node),
+            dice if dice < 26 && profile.janitor => town.sweep(node),
+            dice if dice < 28 => town.pass(Duration::from_millis(chance.below(5_000) as u64)),
+            dice if dice < 29 && profile.provider > 0 => self.impair(&chance),
             _ => Self::go_on(town, &chance),
         }
     }

@@ -16,7 +16,7 @@ use freehold_domain::route::Endpoint;
 use freehold_domain::time::Timestamp;
 use freehold_engine::ident::Idents;
 use freehold_engine::ports::{Installation, Provider, Store};
-use freehold_engine::reconcilers::{drift, due};
+use freehold_engine::reconcilers::{drift, due, janitor};
 use freehold_providers::fake::{FakeCloud, FakeProvider};
 use freehold_store::{CommitFault, SqliteOptions, SqliteStore};
 
@@ -60,6 +60,8 @@ pub struct Town {
     pub(crate) tasks: Vec<Task>,
     pub(crate) crashed_at: Hits,
     pub(crate) slowest_settle: Duration,
+    /// Whether there is a janitor. Without one the oracle has to notice what is left.
+    pub(crate) janitor: bool,
     store_clock: WrongClock,
     frozen_until: Vec<Timestamp>,
     down: Vec<bool>,
@@ -129,6 +131,7 @@ impl Town {
             tasks: Vec::new(),
             crashed_at: Hits::new(),
             slowest_settle: Duration::ZERO,
+            janitor: true,
             store_clock,
             frozen_until: vec![time.now(); nodes.len()],
             down: vec![false; nodes.len()],
@@ -275,6 +278,26 @@ impl Town {
         });
     }
 
+    /// A node's janitor goes through what is there.
+    pub(crate) fn sweep(&mut self, node: usize) {
+        let task = self.janitors_pass(node);
+        self.tasks.push(task);
+    }
+
+    /// One pass of a node's janitor.
+    pub(crate) fn janitors_pass(&self, node: usize) -> Task {
+        let world = self.nodes[node].world().clone();
+        let kept = self.nodes[node].janitor.clone();
+        Task::new(node, "sweep", async move {
+            let lock = || kept.lock().unwrap_or_else(PoisonError::into_inner);
+            // A second pass at the same time begins with nothing seen.
+            let mut seen = std::mem::take(&mut lock().0);
+            let tally = janitor::pass(&world, &mut seen).await;
+            *lock() = (seen, tally.clone().ok());
+            format!("{tally:?}")
+        })
+    }
+
     /// A node looks after runtimes.
     pub(crate) fn look_after(&mut self, node: usize) {
         let world = self.nodes[node].world().clone();
@@ -393,6 +416,9 @@ impl Town {
         self.decide_commits(|| CommitFault::None);
         self.history.tell("calm");
         self.frozen_until.fill(self.time.now());
+        for node in &self.nodes {
+            node.is_to_sweep();
+        }
         let mut unresolved = BTreeMap::new();
         for rounds in 0..CALM_ROUNDS_MAX {
             if let Err(endless) = self.round(|_, _| None::<()>) {
@@ -406,12 +432,27 @@ impl Town {
                 return vec![late];
             }
             if self.is_at_rest() {
+                if self.janitor && self.is_to_sweep() {
+                    continue;
+                }
                 self.history.tell(format!("at rest after {rounds} rounds"));
                 return Oracle::check_rest(self);
             }
             self.pass_until_next();
         }
         vec![format!("Settles: not at rest after {CALM_ROUNDS_MAX} rounds of calm")]
+    }
+
+    /// Sends a janitor round, where the last one found something, or nobody went since the calm began. Answers whether
+    /// one goes.
+    fn is_to_sweep(&mut self) -> bool {
+        let Some(node) = self.awake().into_iter().next().filter(|node| !self.nodes[*node].is_swept()) else {
+            return false;
+        };
+        // What was seen once is seen again after the horizon.
+        self.pass(HORIZON.max(LEASE) + Duration::from_secs(1));
+        self.sweep(node);
+        true
     }
 
     /// Measures how long what is unresolved stays so from the moment that nothing goes wrong any more.

@@ -16,10 +16,13 @@ use freehold_domain::lease::{Epoch, Lease};
 use freehold_domain::ledger::Refusal;
 use freehold_domain::operation::Operation;
 use freehold_domain::reservation::Status;
-use freehold_domain::resource::ResourceKind;
-use freehold_engine::ports::{Admission, AdmitRefused, Admitted, Answer, Blueprint, ContextPeek, Order, Store, StoreError};
+use freehold_domain::resource::{Resource, ResourceKind};
+use freehold_engine::ports::{
+    Admission, AdmitRefused, Admitted, Answer, Blueprint, ContextPeek, Order, OwnedPage, Store, StoreError,
+};
 use freehold_store::SqliteStore;
 
+use crate::ground::HORIZON;
 use crate::node::{LEASE, SEND_MARGIN};
 use crate::tasks::at_once;
 use crate::time::VirtualTime;
@@ -53,18 +56,17 @@ pub struct Watch {
     time: VirtualTime,
 }
 
-/// A right to send, as a node may believe in it: by the answers that it was given.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    epoch: Epoch,
-    until: Duration,
-}
+/// Until when a node may send for an instance under an epoch, as it may believe by the answers that it was given. One that
+/// lost its right and does not know it may make one more call.
+type Windows = BTreeMap<(InstanceId, Epoch), Duration>;
 
 /// The watch over one node in one of its lives.
 #[derive(Clone)]
 pub struct Post {
     watch: Watch,
-    windows: Arc<Mutex<BTreeMap<InstanceId, Window>>>,
+    windows: Arc<Mutex<Windows>>,
+    /// When this node was first shown a resource in a list, and how often.
+    listed: Arc<Mutex<BTreeMap<(ResourceKind, String), (Duration, u32)>>>,
 }
 
 /// What the rule says of an admission, before the store is asked.
@@ -239,7 +241,7 @@ impl Post {
     /// A post at a node that begins a life.
     #[must_use]
     pub fn new(watch: Watch) -> Self {
-        Self { watch, windows: Arc::default() }
+        Self { watch, windows: Arc::default(), listed: Arc::default() }
     }
 
     /// The world's watch.
@@ -253,14 +255,21 @@ impl Post {
         self.watch.time.passed()
     }
 
-    fn windows(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Window>> {
+    fn windows(&self) -> MutexGuard<'_, Windows> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until when this node may send for an instance, under any epoch.
+    fn sends_until(&self, instance: InstanceId) -> Duration {
+        let windows = self.windows();
+        let of_instance = windows.range((instance, Epoch::FIRST)..).take_while(|((other, _), _)| *other == instance);
+        of_instance.map(|(_, until)| *until).max().unwrap_or_default()
     }
 
     /// This node was given a lease that it asked for at `asked_at`.
     pub(crate) fn holds(&self, lease: Option<Lease>, asked_at: Duration) {
         if let Some(lease) = lease {
-            self.windows().insert(lease.instance, Window { epoch: lease.epoch, until: asked_at + LEASE });
+            self.windows().insert((lease.instance, lease.epoch), asked_at + LEASE);
         }
     }
 
@@ -268,8 +277,8 @@ impl Post {
     pub(crate) fn renewed(&self, leases: &[Lease], held: &[bool], asked_at: Duration) {
         let mut windows = self.windows();
         for (lease, held) in leases.iter().zip(held) {
-            if let Some(window) = windows.get_mut(&lease.instance).filter(|window| window.epoch == lease.epoch) {
-                window.until = if *held { asked_at + LEASE } else { Duration::ZERO };
+            if let Some(until) = windows.get_mut(&(lease.instance, lease.epoch)) {
+                *until = if *held { asked_at + LEASE } else { Duration::ZERO };
             }
         }
     }
@@ -297,8 +306,11 @@ impl Post {
     pub(crate) fn leaves(&self, kind: Option<ResourceKind>, order: &Order<'_>) {
         let instance = order.ident.instance;
         let now = self.monotonic();
-        if !self.windows().get(&instance).is_some_and(|window| window.until > now + SEND_MARGIN) {
-            self.watch.broken(format!("EpochMonotone: a call for {instance} leaves on a lease that is nearly over"));
+        let until = self.sends_until(instance);
+        if until <= now + SEND_MARGIN {
+            self.watch.broken(format!(
+                "EpochMonotone: a call for {instance} leaves at {now:?} on a lease that is good until {until:?}"
+            ));
         }
         let registered = at_once(self.watch.truth.instance_describe(instance)).ok().flatten();
         if !registered.is_some_and(|registered| registered.reservation.work_started()) {
@@ -320,10 +332,31 @@ impl Post {
         }
     }
 
+    /// This node was shown what is there.
+    pub(crate) fn listed(&self, page: &OwnedPage, asked_at: Duration) {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        for owned in &page.resources {
+            let thing = (owned.resource.kind, owned.resource.id.clone());
+            listed.entry(thing).or_insert((asked_at, 0)).1 += 1;
+        }
+    }
+
+    /// This node is about to have something swept: it has seen it twice, a settle horizon apart.
+    pub(crate) fn sweeps(&self, found: &[Resource]) {
+        let now = self.monotonic();
+        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        for resource in found {
+            let seen = listed.get(&(resource.kind, resource.id.clone()));
+            if !seen.is_some_and(|(first, times)| *times >= 2 && now.saturating_sub(*first) >= HORIZON.max(LEASE)) {
+                self.watch.broken(format!("SweepSafe: {} {} is swept, seen {seen:?}", resource.kind, resource.id));
+            }
+        }
+    }
+
     /// A call reaches the provider. One whose sender lost its right on the way is nobody's to wait for.
     pub(crate) fn arrives(&self, instance: InstanceId) {
         let now = self.monotonic();
-        if !self.windows().get(&instance).is_some_and(|window| window.until > now) {
+        if self.sends_until(instance) <= now {
             self.watch.excuse(instance);
         }
     }

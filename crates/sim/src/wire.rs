@@ -234,6 +234,26 @@ wire! { Store:
             answer
         }
 
+        async fn sweep_begin(
+            &self,
+            instance: InstanceId,
+            held: Epoch,
+            found: Vec<Resource>,
+            leak: LeakId,
+            asked: Asked,
+        ) -> Result<Run, StoreError> {
+            let asked_at = self.post.monotonic();
+            self.post.sweeps(&found);
+            Yield::default().await;
+            let answer = self.port.sweep_begin(instance, held, found, leak, asked).await;
+            self.post.watch().wrote(instance);
+            if let Ok(run) = &answer {
+                self.post.holds(run.lease(), asked_at);
+            }
+            Yield::default().await;
+            answer
+        }
+
         async fn release_override(
             &self,
             instance: InstanceId,
@@ -285,13 +305,23 @@ wire! { Provider:
     async observe(ident: &Ident) -> Result<Observation, Unanswered>;
     async seal(ident: &Ident) -> Outcome<()>;
     async destroy(ident: &Ident, resource: &Resource) -> Outcome<()>;
-    async list_owned(install: &str, page: Option<&str>) -> Result<OwnedPage, Unanswered>;
     async logs(ident: &Ident, query: LogQuery) -> Result<Box<dyn LogReader>, LogsUnavailable>;
     plain kind() -> &'static str;
     plain capabilities() -> Capabilities;
     plain accepts(blueprint: &Blueprint) -> Result<(), String>;
     plain endpoint(resources: &[Resource]) -> Option<Endpoint>;
     {
+        async fn list_owned(&self, install: &str, page: Option<&str>) -> Result<OwnedPage, Unanswered> {
+            let asked_at = self.post.monotonic();
+            Yield::default().await;
+            let answer = self.port.list_owned(install, page).await;
+            if let Ok(page) = &answer {
+                self.post.listed(page, asked_at);
+            }
+            Yield::default().await;
+            answer
+        }
+
         async fn ensure_base(&self, order: &Order<'_>) -> Outcome<Made> {
             sends!(self, order, Some(ResourceKind::Base), ensure_base())
         }

@@ -4,6 +4,7 @@ use crate::event::EventKind;
 use crate::ids::LeakId;
 use crate::lease::Epoch;
 use crate::operation::OperationKind;
+use crate::protection::{Protection, stands};
 use crate::reservation::{IllegalTransition, Status};
 use crate::resource::Resource;
 use crate::time::Timestamp;
@@ -29,13 +30,16 @@ pub fn swept(
     fence(run, held)?;
     let from = run.reservation.status.name();
     let illegal = |change| Err(Refused::Illegal(IllegalTransition { from, change }));
-    if !run.operation.status.is_over() {
+    if !run.operation.status.is_over() && stands(Protection::BusyIsNotSwept) {
         return illegal("be swept while an operation is at work");
     }
     let released = match run.reservation.status {
+        Status::InProgress | Status::NeedsReconciliation { .. } if !stands(Protection::BusyIsNotSwept) => false,
         Status::InProgress | Status::NeedsReconciliation { .. } => return illegal("be swept"),
         Status::Completed if run.reservation.intent.is_destroy() => return illegal("be swept: it is to be destroyed"),
-        Status::Completed if found.iter().any(|resource| run.reservation.owns(resource)) => {
+        Status::Completed
+            if found.iter().any(|resource| run.reservation.owns(resource)) && stands(Protection::OwnIsNotSwept) =>
+        {
             return illegal("be swept of what is its own");
         }
         Status::Completed => false,

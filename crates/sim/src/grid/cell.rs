@@ -105,6 +105,8 @@ occurrences! {
     Stop = "stop",
     /// An update.
     Update = "update",
+    /// A janitor passes twice, a horizon apart.
+    Janitor = "janitor",
     /// An operator asks for a repair.
     Repair = "repair",
     /// An operator asks for the proof of absence.
@@ -134,6 +136,7 @@ impl Occurrence {
             | Self::NewKey
             | Self::Stop
             | Self::Update
+            | Self::Janitor
             | Self::Repair
             | Self::Release => false,
         }

@@ -13,6 +13,7 @@ use freehold_providers::fake::FakeCloud;
 
 use crate::chance::Chance;
 use crate::ground::HORIZON;
+use crate::node::LEASE;
 use crate::requests::{self, Create};
 use crate::storm::PROMISES;
 use crate::tasks::{Task, at_once};
@@ -315,6 +316,13 @@ impl Run<'_> {
             Occurrence::Update => self.work_there("update", move |control| async move {
                 format!("{:?}", requests::update(&control, instance, 2).await)
             }),
+            Occurrence::Janitor => {
+                for _ in 0..2 {
+                    let pass = self.town.janitors_pass(THERE);
+                    self.town.ask_alone(pass);
+                    self.town.pass(HORIZON.max(LEASE) + Duration::from_secs(1));
+                }
+            }
             Occurrence::Repair => self.work_there("repair", move |control| async move {
                 format!("{:?}", requests::repair(&control, instance).await.map(|one| one.reservation.status))
             }),
