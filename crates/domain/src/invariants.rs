@@ -183,6 +183,14 @@ pub fn check_change(before: &Run, change: &Change) -> Vec<Violation> {
             claim(false, Invariant::SweepSafe, detail);
         }
     }
+    if let (Some(held), Some(taken), Some(due_at)) =
+        (&before.operation.holder, &change.run.operation.holder, before.operation.due_at)
+        && before.operation.id == change.run.operation.id
+        && held.node != taken.node
+    {
+        let lapsed = change.events.iter().any(|event| event.at >= due_at);
+        claim(lapsed, Invariant::TakesOver, "a lease was taken that had not lapsed");
+    }
     let status_changed = is.status != was.status || was.intent != is.intent;
     claim(!status_changed || !change.events.is_empty(), Invariant::AuditComplete, "a transition without an event");
     let sent = is.unanswered > was.unanswered;

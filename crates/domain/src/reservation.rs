@@ -220,7 +220,8 @@ pub struct Reservation {
     /// How many creating calls may have left something behind that is not proven gone: those without a definite answer,
     /// and those that made something.
     pub unanswered: u32,
-    /// When the last creating call was allowed to leave.
+    /// When the last creating call may have left at the latest: when it was allowed to, or when nobody waited for its
+    /// answer any more.
     pub last_sent_at: Option<Timestamp>,
     /// What is known to exist. Of each kind the first is the instance's, the others are extra copies.
     pub resources: Vec<Resource>,

@@ -1,10 +1,11 @@
 //! What is really there, and how it is made to fail: the provider's side of a world, which nothing between a node and it
 //! can hide.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use freehold_domain::resource::{Resource, ResourceKind};
 use freehold_domain::ids::InstanceId;
+use freehold_domain::resource::{Resource, ResourceKind};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::Ident;
 use freehold_providers::fake::{CallKind, FakeCloud, Fault, Sight};
@@ -28,6 +29,9 @@ pub trait Ground {
 
     /// Whether anything is still to come.
     fn has_late(&self) -> bool;
+
+    /// The instances to which something late happened since this was asked last.
+    fn take_landed(&self) -> BTreeSet<InstanceId>;
 
     /// Lets time pass until then.
     fn advance(&self, now: Timestamp);
@@ -59,6 +63,10 @@ impl Ground for FakeCloud {
 
     fn has_late(&self) -> bool {
         Self::has_late(self)
+    }
+
+    fn take_landed(&self) -> BTreeSet<InstanceId> {
+        Self::take_landed(self)
     }
 
     fn advance(&self, now: Timestamp) {

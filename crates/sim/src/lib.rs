@@ -12,6 +12,7 @@ mod oracle;
 pub mod places;
 pub mod records;
 mod requests;
+pub mod scenes;
 pub mod storm;
 pub mod tasks;
 pub mod time;

@@ -8,8 +8,8 @@ use freehold_domain::event::EventKind;
 use freehold_domain::ids::InstanceId;
 use freehold_domain::invariants::{Tenancy, check_context};
 use freehold_domain::owner::Owner;
-use freehold_domain::reservation::{Resolution, Status};
-use freehold_domain::resource::ResourceKind;
+use freehold_domain::reservation::{Reservation, Resolution, Status};
+use freehold_domain::resource::{Resource, ResourceKind};
 use freehold_domain::route::Route;
 use freehold_engine::audit;
 use freehold_engine::ports::{AuditQuery, AuditRecord, InstanceQuery, LeakRecord, Records, Registered, Store};
@@ -25,6 +25,7 @@ const PAGE: usize = 200;
 pub(crate) struct Oracle {
     unresolved: BTreeSet<InstanceId>,
     released: BTreeSet<InstanceId>,
+    on_record: BTreeMap<InstanceId, Vec<Resource>>,
 }
 
 impl Oracle {
@@ -37,6 +38,9 @@ impl Oracle {
     pub(crate) fn check(&mut self, town: &Town) -> Vec<String> {
         let mut broken = town.shared.watch.all_broken();
         broken.extend(town.history.promise(|promises| promises.broken.clone()));
+        for instance in town.ground.take_landed() {
+            broken.extend(self.look_behind(town, instance));
+        }
         let written = town.shared.watch.take_written();
         if written.is_empty() {
             return broken;
@@ -72,6 +76,22 @@ impl Oracle {
         broken
     }
 
+    /// Something late happened at the provider: nothing may come to what is released.
+    fn look_behind(&self, town: &Town, instance: InstanceId) -> Vec<String> {
+        let registered = at_once(town.store.instance_describe(instance)).ok().flatten();
+        let Some(reservation) = registered.map(|registered| registered.reservation) else { return Vec::new() };
+        let live = town.ground.live_of(&town.idents.of(instance, &reservation.context));
+        let mut broken = Vec::new();
+        if town.shared.watch.is_excused(instance) {
+            return broken;
+        }
+        if self.released.contains(&instance) && !live.is_empty() && !is_overridden(&reservation) {
+            broken.push(format!("NoEarlyRelease: {live:?} came to {instance} after its release"));
+        }
+        broken.extend(doubled(instance, &live));
+        broken
+    }
+
     fn look_at(&mut self, town: &Town, registered: &Registered) -> Vec<String> {
         let reservation = &registered.reservation;
         let instance = reservation.instance;
@@ -81,15 +101,25 @@ impl Oracle {
         } else {
             self.unresolved.remove(&instance);
         }
+        let was_on_record = self.on_record.insert(instance, reservation.resources.clone()).unwrap_or_default();
+        let dropped = was_on_record.iter().filter(|was| !reservation.resources.iter().any(|is| is.same_thing(was)));
+        let live = town.ground.live_of(&town.idents.of(instance, &reservation.context));
+        for gone in dropped.filter(|gone| live.iter().any(|there| there.same_thing(gone))) {
+            if !town.shared.watch.was_lied_to(instance) && !town.shared.watch.is_excused(instance) {
+                broken.push(format!("NoForget: {} {} is there and not on record", gone.kind, gone.id));
+            }
+        }
         let started = town.shared.billing.ever_started(instance);
         if started > 1 {
             broken.push(format!("BillOnce: {instance} was subscribed for {started} times"));
         }
-        if let Status::Released { because } = reservation.status
+        if !town.shared.watch.is_excused(instance) {
+            broken.extend(doubled(instance, &live));
+        }
+        if matches!(reservation.status, Status::Released { .. })
             && self.released.insert(instance)
-            && because != Resolution::OperatorOverride
+            && !is_overridden(reservation)
         {
-            let live = town.ground.live_of(&town.idents.of(instance, &reservation.context));
             if !live.is_empty() && !town.shared.watch.is_excused(instance) {
                 broken.push(format!("NoEarlyRelease: {instance} is released and {live:?} is there"));
             }
@@ -114,6 +144,17 @@ impl Oracle {
         broken.extend(check_chain(&trail));
         broken
     }
+}
+
+fn is_overridden(reservation: &Reservation) -> bool {
+    reservation.status == Status::Released { because: Resolution::OperatorOverride }
+}
+
+/// Nothing is there twice, as long as the provider keeps its word.
+fn doubled(instance: InstanceId, live: &[Resource]) -> Option<String> {
+    let count = |kind| live.iter().filter(|resource| resource.kind == kind).count();
+    let kind = ResourceKind::ALL.into_iter().find(|kind| count(*kind) > 1)?;
+    Some(format!("OneCanonical: {instance} has {} of {kind}", count(kind)))
 }
 
 fn leaks(town: &Town) -> Vec<LeakRecord> {

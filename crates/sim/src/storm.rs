@@ -284,7 +284,7 @@ impl Storm {
     /// Lets one thing that is under way on a node that is awake go on until its next call.
     fn go_on(town: &mut Town, chance: &Chance) {
         let awake: Vec<usize> =
-            (0..town.tasks.len()).filter(|&position| town.is_awake(town.tasks[position].node)).collect();
+            (0..town.tasks.len()).filter(|&position| town.may_go_on(position)).collect();
         if !awake.is_empty() {
             let position = *chance.pick(&awake);
             town.poll(position);
@@ -380,6 +380,9 @@ fn provider_faults(
         };
         if breaks_word {
             watch.excuse(call.instance);
+        }
+        if fault == Fault::NeverFinished {
+            watch.lie_to(call.instance);
         }
         watch.count(name_of(&fault));
         Some(fault)

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use freehold_domain::ids::OperationId;
+use freehold_domain::time::Timestamp;
 
 use crate::places::Place;
 
@@ -43,13 +44,15 @@ pub struct Task {
     pub at: Option<Place>,
     /// The operation that it runs, if it runs one.
     pub operation: Option<OperationId>,
+    /// Until when its call is stuck on its way, if it is.
+    pub stuck_until: Option<Timestamp>,
     future: Pin<Box<dyn Future<Output = Told>>>,
 }
 
 impl Task {
     /// A task of a node.
     pub fn new(node: usize, name: impl Into<String>, future: impl Future<Output = Told> + 'static) -> Self {
-        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), node, name: name.into(), at: None, operation: None, future: Box::pin(future) }
+        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), node, name: name.into(), at: None, operation: None, stuck_until: None, future: Box::pin(future) }
     }
 
     /// Goes on until the next call to a port. What it tells, once it is done.

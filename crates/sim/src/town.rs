@@ -125,7 +125,7 @@ impl Town {
             store,
             ground: land.ground,
             idents: idents(),
-            history: History::default(),
+            history: History::new(time.clone()),
             oracle: Oracle::default(),
             chance,
             tasks: Vec::new(),
@@ -312,6 +312,12 @@ impl Town {
         !self.down[node] && self.frozen_until[node] <= self.time.now()
     }
 
+    /// Whether a task's node is awake and its call is not stuck.
+    pub(crate) fn may_go_on(&self, position: usize) -> bool {
+        let task = &self.tasks[position];
+        self.is_awake(task.node) && task.stuck_until.is_none_or(|until| until <= self.time.now())
+    }
+
     /// The nodes that can do something.
     pub(crate) fn awake(&self) -> Vec<usize> {
         (0..self.nodes.len()).filter(|node| self.is_awake(*node)).collect()
@@ -358,7 +364,7 @@ impl Town {
         loop {
             let Some(position) = (0..self.tasks.len())
                 .map(|step| (next + step) % self.tasks.len())
-                .find(|position| self.is_awake(self.tasks[*position].node))
+                .find(|position| self.may_go_on(*position))
             else {
                 return Ok(None);
             };
@@ -383,9 +389,10 @@ impl Town {
         next.is_none() && !self.ground.has_late() && !self.shared.billing.has_late()
     }
 
-    /// Whether nobody is frozen.
+    /// Whether nobody is frozen, and nothing stuck.
     pub(crate) fn all_awake(&self) -> bool {
-        (0..self.nodes.len()).all(|node| self.down[node] || self.is_awake(node))
+        let nodes = (0..self.nodes.len()).all(|node| self.down[node] || self.is_awake(node));
+        nodes && (0..self.tasks.len()).all(|position| self.may_go_on(position))
     }
 
     /// Runs one task to its end while everybody else stands still.
@@ -397,10 +404,13 @@ impl Town {
         }
     }
 
-    /// Lets time pass until the next timer of anybody, a minute at the most.
+    /// Lets time pass until the next timer of anybody, or until somebody goes on who could not, a minute at the most.
     pub(crate) fn pass_until_next(&mut self) {
         let next = at_once(self.store.due_next()).ok().flatten();
         let wait = next.map_or(HORIZON, |next| next.since(self.store_now()));
+        let now = self.time.now();
+        let goes_on = self.frozen_until.iter().copied().chain(self.tasks.iter().filter_map(|task| task.stuck_until));
+        let wait = goes_on.filter(|until| *until > now).map(|until| until.since(now)).fold(wait, Duration::min);
         self.pass(wait.clamp(Duration::from_millis(10), Duration::from_secs(60)));
     }
 
@@ -416,6 +426,9 @@ impl Town {
         self.decide_commits(|| CommitFault::None);
         self.history.tell("calm");
         self.frozen_until.fill(self.time.now());
+        for task in &mut self.tasks {
+            task.stuck_until = None;
+        }
         for node in &self.nodes {
             node.is_to_sweep();
         }

@@ -42,6 +42,8 @@ struct Notes {
     written: BTreeSet<InstanceId>,
     /// Instances to which the provider broke its word, or a call came too late: what comes of it is the janitor's.
     excused: BTreeSet<InstanceId>,
+    /// Instances of which the provider said that something is gone that is not.
+    lied_to: BTreeSet<InstanceId>,
     keys: BTreeMap<[u8; 32], Used>,
     sent: BTreeMap<(InstanceId, Vec<String>, Option<String>), String>,
     answers: BTreeMap<OperationId, Answer>,
@@ -120,6 +122,17 @@ impl Watch {
     #[must_use]
     pub fn is_excused(&self, instance: InstanceId) -> bool {
         self.notes().excused.contains(&instance)
+    }
+
+    /// The provider says that something of this instance is gone that is not.
+    pub fn lie_to(&self, instance: InstanceId) {
+        self.notes().lied_to.insert(instance);
+    }
+
+    /// Whether it did.
+    #[must_use]
+    pub fn was_lied_to(&self, instance: InstanceId) -> bool {
+        self.notes().lied_to.contains(&instance)
     }
 
     /// Counts a fault that happened.

@@ -195,6 +195,11 @@ pub(super) fn fold(change: &mut Change, step: Step, finding: &Finding, at: Times
         // A definite answer to the one send that this executor made. Sends of others stay in doubt for ever.
         change.run.reservation.unanswered = change.run.reservation.unanswered.saturating_sub(1);
     }
+    if step.may_create() && answered && matches!(finding, Finding::Unknown(_)) {
+        // A call may be on its way for as long as somebody waits for its answer: its horizon begins when nobody does.
+        let reservation = &mut change.run.reservation;
+        reservation.last_sent_at = reservation.last_sent_at.max(Some(at));
+    }
     match finding {
         Finding::Done(effect) => take_in(change, step, effect, at, was_in_doubt),
         Finding::Rejected(_) | Finding::NotSent(_) | Finding::Unknown(_) => match step {

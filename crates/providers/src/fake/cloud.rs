@@ -1,5 +1,6 @@
 //! The world that a fake provider makes things in, as tests and the provider see it.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,6 +53,12 @@ impl FakeCloud {
     #[must_use]
     pub fn has_late(&self) -> bool {
         !self.world().late.is_empty()
+    }
+
+    /// The instances to which something late happened since this was asked last.
+    #[must_use]
+    pub fn take_landed(&self) -> BTreeSet<InstanceId> {
+        std::mem::take(&mut self.world().landed)
     }
 
     /// Has the `nth` call of a kind, from 1, go wrong.

@@ -46,12 +46,23 @@ pub(super) enum Effect {
     Return(FakeResource),
 }
 
+impl Effect {
+    fn instance(&self) -> InstanceId {
+        match self {
+            Self::Make { ident, .. } | Self::Power { ident, .. } => ident.instance,
+            Self::Seal(instance) | Self::Remove(instance, _) => *instance,
+            Self::Return(resource) => resource.instance,
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) live: Live,
     pub(super) sealed: BTreeSet<InstanceId>,
     pub(super) late: Vec<(Timestamp, Effect)>,
+    pub(super) landed: BTreeSet<InstanceId>,
     pub(super) script: BTreeMap<(CallKind, u64), Fault>,
     pub(super) chance: Option<Chance>,
     pub(super) counts: BTreeMap<CallKind, u64>,
@@ -127,6 +138,7 @@ impl World {
         while let Some(at) = self.next_late().filter(|at| self.late[*at].0 <= now) {
             let (due, effect) = self.late.remove(at);
             self.now = self.now.max(due);
+            self.landed.insert(effect.instance());
             self.happen(effect);
         }
         self.now = self.now.max(now);

@@ -97,6 +97,10 @@ occurrences! {
     Destroy = "destroy",
     /// A destroy, while the executor's node pauses past its lease.
     DestroyInPause = "destroy-in-pause",
+    /// A destroy, while the executor's node pauses for nearly all of its lease: its call may still leave.
+    DestroyInShortPause = "destroy-in-pause-0.9",
+    /// The call is stuck on its way for more than two leases, which are renewed; then a destroy; then the call goes on.
+    DestroyOfStuck = "destroy-of-stuck",
     /// A destroy, and at once another create.
     DestroyThenCreate = "destroy-then-create",
     /// A destroy that is asked for twice, at two nodes.
@@ -120,7 +124,13 @@ impl Occurrence {
     #[must_use]
     pub fn ends_it(self) -> bool {
         match self {
-            Self::Destroy | Self::DestroyInPause | Self::DestroyThenCreate | Self::DestroyTwice | Self::Override => true,
+            Self::Destroy
+            | Self::DestroyInPause
+            | Self::DestroyInShortPause
+            | Self::DestroyOfStuck
+            | Self::DestroyThenCreate
+            | Self::DestroyTwice
+            | Self::Override => true,
             Self::Nothing
             | Self::Crash
             | Self::FailOver
@@ -285,8 +295,9 @@ fn ends_with_its_answer(step: Step) -> bool {
 }
 
 /// Whether what happens keeps the step's call from being made, so that there is nothing to go wrong with it: the operation
-/// is replaced before the intent, or the executor wakes up after its lease with the call on its way to nowhere.
-fn keeps_from_calling(place: Place, occurrence: Occurrence) -> bool {
+/// is replaced before the intent.
+fn keeps_from_calling(place: Place, occurrence: Occurrence, trouble: &Trouble) -> bool {
+    let stuck = occurrence == Occurrence::DestroyOfStuck;
     let forward = matches!(
         place.step,
         Step::Base | Step::Storage | Step::Runtime | Step::Ready | Step::Record | Step::Subscribe | Step::Power | Step::Update
@@ -296,7 +307,8 @@ fn keeps_from_calling(place: Place, occurrence: Occurrence) -> bool {
         || on_complete && matches!(occurrence, Occurrence::Stop | Occurrence::Update);
     match place.gap {
         Gap::BeforeNote => forward && replaces,
-        Gap::Noted => forward && occurrence == Occurrence::DestroyInPause,
+        // The subscription is written once billing has answered: too late, where the call was stuck.
+        Gap::Noted => stuck && place.step == Step::Subscribe && matches!(trouble, Trouble::Records(..)),
         Gap::Sent | Gap::Answered => false,
     }
 }
@@ -440,7 +452,7 @@ pub fn all() -> Vec<Cell> {
             }
             for &occurrence in Occurrence::ALL {
                 for trouble in Trouble::at(place) {
-                    if !(trouble.waits_for_call() && keeps_from_calling(place, occurrence)) {
+                    if !(trouble.waits_for_call() && keeps_from_calling(place, occurrence, &trouble)) {
                         cells.push(Cell { promise, place, occurrence, trouble });
                     }
                 }

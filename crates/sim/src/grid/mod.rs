@@ -9,7 +9,7 @@ use freehold_domain::operation::Step;
 use freehold_domain::plan::Capabilities;
 use freehold_domain::reservation::Status;
 use freehold_engine::ports::{ContextPeek, Registered, Store};
-use freehold_providers::fake::FakeCloud;
+use freehold_providers::fake::{FakeCloud, Fault};
 
 use crate::chance::Chance;
 use crate::ground::HORIZON;
@@ -158,6 +158,9 @@ impl Run<'_> {
         if let Some(instance) = self.instance.filter(|_| self.cell.breaks_word()) {
             self.town.shared.watch.excuse(instance);
         }
+        if let (Some(instance), Trouble::Call(_, Fault::NeverFinished)) = (self.instance, &self.cell.trouble) {
+            self.town.shared.watch.lie_to(instance);
+        }
         self.happen();
         let troubled = match self.go_on() {
             Ok(troubled) => troubled,
@@ -225,7 +228,7 @@ impl Run<'_> {
             if !self.is_armed() && !impaired && self.town.all_awake() {
                 return Ok(true);
             }
-            if self.town.is_at_rest() {
+            if self.town.is_at_rest() && self.town.all_awake() {
                 break;
             }
             self.town.pass_until_next();
@@ -302,6 +305,11 @@ impl Run<'_> {
                 self.town.freeze(HERE, 15);
                 self.destroy(instance, THERE);
             }
+            Occurrence::DestroyInShortPause => {
+                self.town.freeze(HERE, 9);
+                self.destroy(instance, THERE);
+            }
+            Occurrence::DestroyOfStuck => self.destroy_of_stuck(instance),
             Occurrence::DestroyThenCreate => {
                 self.destroy(instance, THERE);
                 self.create_anew();
@@ -349,6 +357,26 @@ impl Run<'_> {
         self.ask(node, "destroy meanwhile", |_| {
             Box::pin(async move { format!("{:?}", requests::destroy(&control, &history, instance).await) })
         });
+    }
+
+    fn destroy_of_stuck(&mut self, instance: InstanceId) {
+        let (renewed, then) = (LEASE * 5 / 2, LEASE * 9 / 10);
+        let free_at = self.town.time.now().plus(renewed + then);
+        for task in self.town.tasks.iter_mut().filter(|task| task.at == Some(self.cell.place)) {
+            task.stuck_until = Some(free_at);
+        }
+        let began = self.town.time.passed();
+        while self.town.time.passed() < began + renewed {
+            let executor = self.town.nodes[HERE].executor.clone();
+            self.ask(HERE, "renew", |_| {
+                Box::pin(async move {
+                    executor.renew().await;
+                    String::new()
+                })
+            });
+            self.town.pass(LEASE / 4);
+        }
+        self.destroy(instance, THERE);
     }
 
     fn create_anew(&mut self) {

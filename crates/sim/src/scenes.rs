@@ -1,0 +1,321 @@
+//! Scenes: histories written by hand, for what neither a cell nor a seed comes upon by itself. Each is named for what must
+//! not come of it, and answers what did.
+
+use freehold_domain::evidence::{Lookup, ProvenAbsent};
+use freehold_domain::ids::{InstanceId, OperationId, SubscriptionId};
+use freehold_domain::lease::{Epoch, Holder, ProviderName};
+use freehold_domain::operation::{Step, StepStatus};
+use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription, SubscriptionStatus};
+use freehold_domain::reservation::{FrozenSpec, Intent, Status};
+use freehold_domain::resource::{Custody, Found, Resource, ResourceKind};
+use freehold_domain::route::Endpoint;
+use freehold_domain::run::{self, Bid, Commission, Finding, Hold, Note, Run, Then};
+use freehold_domain::sweep::{Sighting, Verdict, judge};
+use freehold_domain::time::Timestamp;
+use freehold_domain::{event::Actor, owner::Context};
+use freehold_engine::ports::{Gap, Registered, Store};
+use freehold_providers::fake::FakeCloud;
+use std::time::Duration;
+
+use crate::chance::Chance;
+use crate::places::Place;
+use crate::records::{RecordsCall, RecordsFault};
+use crate::requests::{self, Create};
+use crate::storm::PROMISES;
+use crate::tasks::{Task, at_once};
+use crate::town::{Land, Town, idents};
+
+/// One of them.
+#[derive(Clone, Copy)]
+pub struct Scene {
+    /// What must not come of it.
+    pub name: &'static str,
+    run: fn() -> Vec<String>,
+}
+
+impl std::fmt::Debug for Scene {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scene").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Scene {
+    /// What came of it that must not; empty if all is well.
+    #[must_use]
+    pub fn run(&self) -> Vec<String> {
+        (self.run)()
+    }
+
+    /// The scene of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        SCENES.iter().copied().find(|scene| scene.name == name)
+    }
+}
+
+macro_rules! scenes {
+    ($($name:ident),* $(,)?) => {
+        /// Every scene.
+        pub const SCENES: &[Scene] = &[$(Scene { name: stringify!($name), run: $name }),*];
+    };
+}
+
+scenes!(
+    an_executor_that_heard_that_its_lease_is_lost_does_not_send,
+    the_answer_to_a_key_stays_when_what_failed_is_repaired,
+    what_an_operator_released_is_not_completed_by_a_repair,
+    a_repair_does_not_complete_what_is_being_removed,
+    a_finding_for_an_operation_that_is_over_is_refused,
+    nothing_is_noted_that_would_create_for_an_unwanted_instance,
+    nothing_is_noted_that_would_undo_a_wanted_instance,
+    a_live_lease_is_not_taken_by_another_node,
+    the_first_look_that_counts_is_after_the_last_possible_send,
+    what_is_seen_for_the_first_time_is_not_swept,
+    what_a_call_under_way_may_have_made_is_not_swept,
+);
+
+const CREATE: Create = Create { owner: 0, key: Some(0), body: 1 };
+
+fn town() -> Town {
+    Town::found(Chance::of(1), Land::fake(&FakeCloud::default(), &idents(), PROMISES[0]))
+}
+
+fn begin_create(town: &mut Town) {
+    let (control, history) = (town.nodes[0].control.clone(), town.history.clone());
+    let create = async move { format!("{:?}", CREATE.ask(&control, &history).await) };
+    town.tasks.push(Task::new(0, "create", create));
+}
+
+fn registered(town: &Town) -> Option<Registered> {
+    let owner = "user:0".parse().expect("a valid owner");
+    at_once(town.store.owner_describe(&owner)).ok().and_then(|all| all.into_iter().next())
+}
+
+/// How often a scene polls until it is where it wants to be.
+const POLLS_MAX: usize = 2_000;
+
+/// Polls what is under way on the first node until something holds.
+fn until(town: &mut Town, what: &str, holds: impl Fn(&Town) -> bool) -> Result<(), Vec<String>> {
+    for _ in 0..POLLS_MAX {
+        if holds(town) {
+            return Ok(());
+        }
+        match (0..town.tasks.len()).find(|position| town.tasks[*position].node == 0) {
+            Some(position) => {
+                town.poll(position);
+            }
+            None => {
+                town.pass(Duration::from_millis(100));
+                town.tick(0);
+            }
+        }
+    }
+    Err(vec![format!("the scene never came to: {what}")])
+}
+
+fn noted(town: &Town, step: Step) -> bool {
+    registered(town).is_some_and(|registered| {
+        registered.operation.step(step).is_some_and(|record| record.status == StepStatus::Noted)
+    })
+}
+
+/// Goes through a scene, then lets everything come to rest.
+fn play(scene: impl FnOnce(&mut Town) -> Result<(), Vec<String>>) -> Vec<String> {
+    let mut town = town();
+    if let Err(broken) = scene(&mut town) {
+        return broken;
+    }
+    let broken = town.broken();
+    if broken.is_empty() { town.calm(None) } else { broken }
+}
+
+fn an_executor_that_heard_that_its_lease_is_lost_does_not_send() -> Vec<String> {
+    play(|town| {
+        begin_create(town);
+        // The note is committed, and its executor has not heard of it yet.
+        until(town, "the base is noted", |town| noted(town, Step::Base))?;
+        let Some(operation) = registered(town).map(|one| one.operation.id) else { return Err(Vec::new()) };
+        town.steal(operation);
+        let executor = town.nodes[0].executor.clone();
+        let renew = async move {
+            executor.renew().await;
+            String::new()
+        };
+        town.ask_alone(Task::new(0, "renew", renew));
+        Ok(())
+    })
+}
+
+fn the_answer_to_a_key_stays_when_what_failed_is_repaired() -> Vec<String> {
+    play(|town| {
+        begin_create(town);
+        until(town, "the subscription is noted", |town| noted(town, Step::Subscribe))?;
+        // It is written, nobody hears of it, and the deadline passes.
+        town.shared.far_records.script_next(RecordsCall::Subscribe, RecordsFault::AnswerLost);
+        until(town, "the subscription is written", |town| !town.shared.far_records.has_script())?;
+        town.pass(crate::node::DEADLINE);
+        until(town, "the provision gives up", |town| {
+            registered(town).is_some_and(|one| matches!(one.reservation.status, Status::NeedsReconciliation { .. }))
+        })?;
+        let Some(instance) = registered(town).map(|one| one.reservation.instance) else { return Err(Vec::new()) };
+        let broken = town.broken();
+        if !broken.is_empty() {
+            return Err(broken);
+        }
+        repair(town, instance);
+        Ok(())
+    })
+}
+
+fn repair(town: &mut Town, instance: InstanceId) {
+    let control = town.nodes[1].control.clone();
+    let repair = async move { format!("{:?}", requests::repair(&control, instance).await.map(|_| ())) };
+    town.ask_alone(Task::new(1, "repair", repair));
+}
+
+fn what_an_operator_released_is_not_completed_by_a_repair() -> Vec<String> {
+    play(|town| {
+        begin_create(town);
+        town.shared.places.arm(Place { step: Step::Subscribe, gap: Gap::Sent });
+        until(town, "the subscription is written", |town| town.shared.places.take_reached())?;
+        let Some(instance) = registered(town).map(|one| one.reservation.instance) else { return Err(Vec::new()) };
+        let control = town.nodes[1].control.clone();
+        let release = async move { format!("{:?}", requests::release(&control, instance, true).await) };
+        town.ask_alone(Task::new(1, "override", release));
+        repair(town, instance);
+        Ok(())
+    })
+}
+
+/// Questions to one function, for second lines of defence that no history comes to while the first one stands.
+fn must(holds: bool, otherwise: &str) -> Vec<String> {
+    if holds { Vec::new() } else { vec![otherwise.to_owned()] }
+}
+
+const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
+
+fn holder(node: &str) -> Holder {
+    Holder { node: node.parse().expect("a valid name"), incarnation: 1 }
+}
+
+fn commission(number: u8) -> Commission {
+    Commission {
+        operation: OperationId::mint(u64::from(number), [number; 10]),
+        actor: Actor::Platform,
+        request_id: "scene".to_owned(),
+        deadline: START.plus(crate::node::DEADLINE),
+        hold: Some(Hold { holder: holder("node-a"), until: START.plus(crate::node::LEASE) }),
+    }
+}
+
+fn provider() -> ProviderName {
+    "local".parse().expect("a valid name")
+}
+
+fn context() -> Context {
+    Context::new("user:0".parse().expect("a valid owner"), None).expect("a valid context")
+}
+
+/// A run that was just admitted.
+fn admitted() -> Run {
+    let bid = Bid {
+        instance: InstanceId::mint(1, [1; 10]),
+        context: context(),
+        provider: provider(),
+        tier: "small".parse().expect("a valid name"),
+        price_version: "2026-01-01".parse().expect("a valid name"),
+        regions: Vec::new(),
+        spec: FrozenSpec(b"{}".as_slice().into()),
+    };
+    run::admitted(bid, &commission(1), START).run
+}
+
+fn runtime() -> Resource {
+    Resource { kind: ResourceKind::Runtime, id: "r".to_owned(), region: None, handle: String::new() }
+}
+
+fn canonical(run: &Run) -> RecordsView {
+    let instance = run.reservation.instance;
+    RecordsView {
+        row: Some(InstanceRow {
+            instance,
+            context: context(),
+            provider: provider(),
+            tier: run.reservation.tier.clone(),
+            created_at: START,
+            destroyed_at: None,
+        }),
+        subscription: Some(Subscription {
+            id: SubscriptionId::mint(1, [1; 10]),
+            instance,
+            status: SubscriptionStatus::Active,
+            plan: "small".to_owned(),
+            price_version: run.reservation.price_version.clone(),
+            started_at: START,
+            ended_at: None,
+        }),
+    }
+}
+
+fn a_repair_does_not_complete_what_is_being_removed() -> Vec<String> {
+    let mut run = admitted();
+    run.reservation.resources.push(runtime());
+    run.reservation.sealed_at = Some(START);
+    let Some(proof) = CanonicalSuccess::establish(&canonical(&run)) else { return must(false, "no proof") };
+    let endpoint = Endpoint("http://127.0.0.1:1".to_owned());
+    let repaired = run::repaired(&run, &proof, &endpoint, Actor::Operator, START, START);
+    must(repaired.is_err(), "NoRevive: a sealed instance was completed")
+}
+
+fn a_finding_for_an_operation_that_is_over_is_refused() -> Vec<String> {
+    let mut run = admitted();
+    run.operation.status = freehold_domain::operation::OperationStatus::Failed;
+    let finding = Some((Step::Base, Finding::NotSent("late".to_owned())));
+    let noted = run::noted(&run, Epoch::FIRST, &Note { at: START, finding, then: Then::Look });
+    must(noted.is_err(), "EpochMonotone: an operation that is over took a finding")
+}
+
+fn nothing_is_noted_that_would_create_for_an_unwanted_instance() -> Vec<String> {
+    let mut run = admitted();
+    run.reservation.intent = Intent::Destroy { at: START, reason: None };
+    let noted = run::noted(&run, Epoch::FIRST, &Note { at: START, finding: None, then: Then::Intend(Step::Runtime) });
+    must(noted.is_err(), "DestroyWins: a creating step was noted after the destroy")
+}
+
+fn nothing_is_noted_that_would_undo_a_wanted_instance() -> Vec<String> {
+    let note = Note { at: START, finding: None, then: Then::Intend(Step::Seal) };
+    must(run::noted(&admitted(), Epoch::FIRST, &note).is_err(), "RouteHasRecord: a wanted instance was to be sealed")
+}
+
+fn a_live_lease_is_not_taken_by_another_node() -> Vec<String> {
+    let taken = run::claimed(&admitted(), &Hold { holder: holder("node-b"), until: START }, START);
+    must(taken.is_err(), "TakesOver: a live lease was taken")
+}
+
+fn the_first_look_that_counts_is_after_the_last_possible_send() -> Vec<String> {
+    let mut reservation = admitted().reservation;
+    let look = |seconds| Lookup { at: START.plus(Duration::from_secs(seconds)), absent: true, detail: String::new() };
+    reservation.lookups = vec![look(1), look(60)];
+    let last_send = START.plus(Duration::from_secs(30));
+    let proven = ProvenAbsent::establish(&reservation, last_send, Duration::from_secs(5));
+    must(proven.is_none(), "NoEarlyRelease: a look counted that was made while a call could still leave")
+}
+
+fn swept_after(sighting: Sighting) -> Verdict {
+    let mut run = admitted();
+    run.reservation.status =
+        Status::Released { because: freehold_domain::reservation::Resolution::AbsenceProven };
+    run.operation.status = freehold_domain::operation::OperationStatus::Failed;
+    let found = Found { resource: runtime(), custody: Custody::Ours };
+    judge(&found, &provider(), Some((&run.reservation, &run.operation)), sighting, Duration::from_secs(10))
+}
+
+fn what_is_seen_for_the_first_time_is_not_swept() -> Vec<String> {
+    let verdict = swept_after(Sighting { passes: 1, age: Duration::from_secs(3_600) });
+    must(verdict == Verdict::SeenOnce, "SweepSafe: what was seen once was swept")
+}
+
+fn what_a_call_under_way_may_have_made_is_not_swept() -> Vec<String> {
+    let verdict = swept_after(Sighting { passes: 5, age: Duration::from_secs(9) });
+    must(verdict == Verdict::TooYoung, "SweepSafe: what is younger than the horizon was swept")
+}
