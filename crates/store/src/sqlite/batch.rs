@@ -273,7 +273,7 @@ impl Core {
         let Err(error) = self.execute("ROLLBACK") else { return };
         tracing::error!(%error, "a transaction cannot be rolled back; the database is opened again");
         if let Place::File(path) = &self.place {
-            match connect::writer(path) {
+            match connect::further_writer(path) {
                 // Nobody watches this one's log; SQLite's own limit keeps it short.
                 Ok(conn) => self.conn = conn,
                 Err(error) => tracing::error!(%error, "the database cannot be opened again"),

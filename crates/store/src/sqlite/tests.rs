@@ -310,6 +310,28 @@ async fn what_was_acknowledged_survives_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_found_in_the_log_is_written_again_before_anything_is_built_on_it() {
+    let (dir, killed) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let store = SqliteStore::open(on_disk(dir.path())).expect("it opens");
+    store.admit(admission(1, "alice")).await.expect("taken");
+    copy(dir.path(), killed.path());
+    let log = std::fs::File::options().write(true).open(killed.path().join("registry.db-wal")).expect("a log");
+    // A sync that failed leaves pages that are not on the disk and never get there, unless they are written again.
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    let written = || log.metadata().and_then(|log| log.modified()).expect("a time") != long_ago;
+    let content = || std::fs::read(killed.path().join("registry.db-wal")).expect("a log");
+    let before = content();
+    log.set_modified(long_ago).expect("it is set");
+    // The twin: SQLite alone reads the log and leaves it as it is.
+    let alone = connect::further_writer(&killed.path().join("registry.db")).expect("it opens");
+    assert_eq!((count(&alone, "reservations"), written()), (1, false));
+    let opened = SqliteStore::open(on_disk(killed.path())).expect("it opens after a kill");
+    assert!(written());
+    assert_eq!(content(), before, "and it is the same log");
+    drop((alone, opened));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_does_not_grow_without_bound_under_load() {
     const LIMIT: u64 = 300;
     let dir = tempfile::tempdir().expect("a folder");

@@ -38,7 +38,7 @@ const RETRY_PAGES: u64 = 2_000;
 pub(super) const READERS_WAIT: Duration = Duration::from_millis(5);
 
 /// How long nothing must have been written before a log is emptied that is longer than [`IDLE_PART`] of its limit: a start
-/// after a kill replays what is in it, 80 MB in some 100 ms.
+/// after a kill replays what is in it, 80 MB in some 100 ms, and writes it again.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
 /// The part of the log's limit that an idle store may leave for the next start to replay.
