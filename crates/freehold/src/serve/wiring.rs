@@ -11,7 +11,7 @@ use freehold_domain::route::Endpoint;
 use freehold_engine::control_plane::ControlPlane;
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
-use freehold_engine::ports::{Claimed, Gaps, Installation, KeyRole, NoGaps, Provider};
+use freehold_engine::ports::{Claimed, Installation, KeyRole, Provider};
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};
 use freehold_providers::fake::{FakeCloud, FakeProvider};
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::{SystemClock, SystemEntropy};
 use super::drivers::{HINTS_MAX, Hints};
 use super::folder::{DataFolder, unusable};
-use super::gaps::{CRASH_AT, CrashAt};
+use super::gaps;
 use crate::config::{Config, FakeConfig, ProviderConfig, Roles, SecretSource};
 use crate::exit::Failure;
 
@@ -92,7 +92,7 @@ impl Wired {
             clock,
             entropy: entropy.clone(),
             driver: Arc::new(Hints { admitted: sender, hub: hub.clone(), timers: timers.clone() }),
-            gaps: gaps()?,
+            gaps: gaps::asked_for()?,
             meter: metrics.clone(),
             render: Arc::new(AnswerRenderer),
             idents,
@@ -249,17 +249,6 @@ fn resolved(mut command: Vec<String>, program: &str) -> Vec<String> {
         program.clone_into(first);
     }
     command
-}
-
-fn gaps() -> Result<Arc<dyn Gaps>, Failure> {
-    match std::env::var(CRASH_AT) {
-        Ok(place) if !place.is_empty() => {
-            let place: CrashAt = place.parse().map_err(|error| Failure::usage(format!("{CRASH_AT}: {error}")))?;
-            tracing::warn!(?place, "this server will crash on purpose");
-            Ok(Arc::new(place))
-        }
-        Ok(_) | Err(_) => Ok(Arc::new(NoGaps)),
-    }
 }
 
 /// A name of the configuration as the domain has it. The configuration was checked, so this is a defect elsewhere.
