@@ -28,7 +28,7 @@ enum Chore {
     Test(test::Options),
     /// Rules of the tree that the compiler cannot see: directions, documents, words, sizes
     Tidy,
-    /// The real program with real processes, killed again and again
+    /// The real program with real processes, killed, frozen and with a disk that fails
     Crash(crash::Options),
     /// What the release program does per second, and bare SQLite beside it
     Bench(bench::Options),

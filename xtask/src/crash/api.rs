@@ -11,11 +11,16 @@ use crate::server::Server;
 pub(super) struct Api {
     pub(super) address: String,
     pub(super) key: String,
+    /// How long the server is asked to wait before it answers that something is on its way, in seconds.
+    pub(super) wait: u32,
 }
+
+/// Long enough for whatever is asked for to be there.
+const PATIENT: u32 = 20;
 
 impl Api {
     pub(super) fn of(server: &Server) -> Self {
-        Self { address: server.address.clone(), key: server.key.clone() }
+        Self { address: server.address.clone(), key: server.key.clone(), wait: PATIENT }
     }
 
     /// An answer, or an error if the server went away first.
@@ -24,29 +29,41 @@ impl Api {
         Connection::open(&self.address).await?.send(&request).await
     }
 
+    fn prefer(&self) -> String {
+        format!("prefer: wait={}", self.wait)
+    }
+
     /// Asks for an instance of `owner` under an idempotency key, and waits for it if the server does.
     pub(super) async fn create(&self, owner: &str, key: &str) -> Result<Answer> {
         let key = format!("idempotency-key: {key}");
-        self.call("POST", "/v1/instances", &[&key, "prefer: wait=20"], Some(&format!(r#"{{"owner":"{owner}"}}"#))).await
+        self.call("POST", "/v1/instances", &[&key, &self.prefer()], Some(&format!(r#"{{"owner":"{owner}"}}"#))).await
     }
 
     pub(super) async fn destroy(&self, instance: &str) -> Result<Answer> {
-        self.call("DELETE", &format!("/v1/instances/{instance}"), &["prefer: wait=20"], None).await
+        self.call("DELETE", &format!("/v1/instances/{instance}"), &[&self.prefer()], None).await
     }
 
     pub(super) async fn work(&self, instance: &str, verb: &str) -> Result<Answer> {
-        self.call("POST", &format!("/v1/instances/{instance}/{verb}"), &["prefer: wait=20"], None).await
+        self.call("POST", &format!("/v1/instances/{instance}/{verb}"), &[&self.prefer()], None).await
     }
 
     pub(super) async fn update(&self, instance: &str) -> Result<Answer> {
         let body = r#"{"spec":{"env":{"CHANGED":"1"}}}"#;
-        self.call("PATCH", &format!("/v1/instances/{instance}"), &["prefer: wait=20"], Some(body)).await
+        self.call("PATCH", &format!("/v1/instances/{instance}"), &[&self.prefer()], Some(body)).await
     }
 
     pub(super) async fn instance(&self, instance: &str) -> Result<Value> {
         let answer = self.call("GET", &format!("/v1/instances/{instance}"), &[], None).await?;
         ensure!(answer.status == 200, "instance {instance} is answered {}", answer.status);
         answer.json()
+    }
+
+    /// A counter among the metrics.
+    pub(super) async fn metric(&self, name: &str) -> Result<u64> {
+        let metrics = self.call("GET", "/metrics", &[], None).await?;
+        let text = String::from_utf8_lossy(&metrics.body).into_owned();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.with_context(|| format!("there is no metric {name}"))?.parse().context("a counter that is no number")
     }
 
     /// Everything of a paged list.

@@ -1,68 +1,103 @@
-//! `cargo xtask crash`: the real program with real processes, killed again and again.
+//! `cargo xtask crash`: the real program with real processes, and everything that can go wrong under it.
 //!
-//! First at every place where an executor can die, one after the other, asserted to be reached; then at random moments
-//! under a storm of requests. After every restart the world must come to rest by itself, and at the end registry,
-//! process table, acknowledgements and audit trail must agree. The seed is printed first; it decides the storm's
-//! requests, while the moments of the kills follow the machine.
+//! It is played in scenes, each over a server and a data folder of its own: the server dies at every place where an
+//! executor can die, is frozen past its leases, has no room on its disk, is told by its disk that a sync failed, finds a
+//! torn end of its database's log, and is killed at random moments under a storm of requests. A scene in which its fault
+//! did not happen fails. After every fault the world must come to rest by itself, and in the end registry, process table,
+//! acknowledgements and audit trail must agree. The seed is printed first; it decides the requests, while the moments of
+//! the faults follow the machine. What each scene does is in `docs/operating/crash-test.md`.
 
 mod api;
 mod chance;
+mod disk;
+mod failed_sync;
+mod frozen;
+mod full_disk;
+mod house;
 mod points;
 mod processes;
 mod storm;
+mod torn_tail;
 mod verdict;
+mod wal;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
-use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use clap::{Args, ValueEnum};
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::server::{self, Server};
+use crate::server;
 use crate::workspace;
-use api::Api;
 use chance::Chance;
-
-/// How long the world may take to come to rest after a restart: the deadline of a provision, clean-up, and a margin for
-/// a slow machine.
-const REST_WITHIN: Duration = Duration::from_secs(90);
-
-/// Fast timers, so that a crash costs moments; the order of everything is that of production.
-const CONFIG: &str = r#"
-[timing]
-lease = "2s"
-renew = "500ms"
-retry_min = "50ms"
-retry_max = "1s"
-[provision]
-deadline = "30s"
-[limits]
-requests_per_second_per_caller = 100000
-"#;
+use house::House;
+use verdict::Tally;
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often the server is killed, at the least
+    /// How often the server is killed at crash points and in the storm, at the least
     #[arg(long, default_value_t = 100)]
     kills: usize,
-    /// What decides the storm's requests; chosen by the clock if not said
+    /// What decides the requests; chosen by the clock if not said
     #[arg(long)]
     seed: Option<u64>,
+    /// Plays one scene alone
+    #[arg(long, value_enum)]
+    only: Option<Scene>,
+}
+
+/// One kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scene {
+    /// Killed at every place where an executor can die
+    Points,
+    /// Frozen for longer than a lease
+    Frozen,
+    /// No room for the database and the instances
+    FullDisk,
+    /// A sync of the database fails, and the power with it
+    FailedSync,
+    /// The end of the database's log is damaged where nothing was synced
+    TornTail,
+    /// Killed at random moments
+    Storm,
+}
+
+impl Scene {
+    /// The storm makes up for the kills that the others leave, so it comes last.
+    const ALL: [Self; 6] = [Self::Points, Self::Frozen, Self::FullDisk, Self::FailedSync, Self::TornTail, Self::Storm];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Points => "points",
+            Self::Frozen => "frozen",
+            Self::FullDisk => "full-disk",
+            Self::FailedSync => "failed-sync",
+            Self::TornTail => "torn-tail",
+            Self::Storm => "storm",
+        }
+    }
+}
+
+/// What a scene did.
+struct Told {
+    /// For whoever watches.
+    line: String,
+    /// What is counted besides kills, for the last line of all.
+    count: Option<String>,
+    /// How many of its kills count as such.
+    kills: usize,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let seed = options.seed.unwrap_or_else(clock);
-    println!("seed {seed}: replay with `cargo xtask crash --kills {} --seed {seed}`", options.kills);
+    let only = options.only.map_or(String::new(), |scene| format!(" --only {}", scene.name()));
+    println!("seed {seed}: replay with `cargo xtask crash --kills {} --seed {seed}{only}`", options.kills);
     let program = server::build("dev")?;
     let folder = tempfile::Builder::new().prefix("freehold-crash-").tempdir_in(workspace::target_dir())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let house = House::new(program, folder.path().to_owned(), seed)?;
-    let began = Instant::now();
-    let outcome = runtime.block_on(house.go_through(options.kills, Chance::of(seed)));
-    processes::end(&house.install)?;
-    match outcome {
-        Ok(told) => {
-            println!("{told} in {:.0} s", began.elapsed().as_secs_f64());
+    match play_all(options, &program, folder.path(), seed) {
+        Ok(summary) => {
+            println!("{summary}");
             Ok(())
         }
         Err(error) => {
@@ -72,47 +107,57 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Where the server lives, over all its lives.
-struct House {
-    program: PathBuf,
-    data_dir: PathBuf,
-    config: PathBuf,
-    install: String,
+/// Plays what is asked for, and answers the line that a report can quote.
+fn play_all(options: &Options, program: &Path, folder: &Path, seed: u64) -> Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut tally = Tally::default();
+    let (mut kills, mut counts) = (0, Vec::new());
+    for scene in Scene::ALL.into_iter().filter(|scene| options.only.is_none_or(|only| only == *scene)) {
+        let began = Instant::now();
+        let install = format!("crash-{seed}-{}-{}", std::process::id(), scene.name());
+        let mut house = House::new(program, &folder.join(scene.name()), install)?;
+        // Its own chance, so that a scene is the same alone as among the others.
+        let chance = Chance::of(seed.wrapping_add(scene as u64));
+        let kills_left = options.kills.saturating_sub(kills).max(1);
+        let told = runtime
+            .block_on(play(scene, &mut house, chance, kills_left, &mut tally))
+            .with_context(|| format!("in the scene `{}`", scene.name()))?;
+        ensure!(tally.failed == 0, "{} promises were broken in the scene `{}`", tally.failed, scene.name());
+        println!("{}, in {:.0} s", told.line, began.elapsed().as_secs_f64());
+        kills += told.kills;
+        counts.extend(told.count);
+    }
+    if options.only.is_none() {
+        ensure!(kills >= options.kills, "{kills} kills are fewer than {}", options.kills);
+    }
+    if kills > 0 {
+        counts.insert(counts.len().min(1), format!("{kills} kills"));
+    }
+    println!("{tally}");
+    Ok(format!("crash: {}; all promises kept", counts.join(", ")))
 }
 
-impl House {
-    fn new(program: PathBuf, folder: PathBuf, seed: u64) -> Result<Self> {
-        let data_dir = folder.join("data");
-        std::fs::create_dir_all(&data_dir)?;
-        let config = folder.join("crash.toml");
-        // A name of its own, so that the process table can be searched for what this run left behind.
-        let install = format!("crash-{seed}-{}", std::process::id());
-        std::fs::write(&config, format!("install_id = \"{install}\"\n{CONFIG}"))?;
-        Ok(Self { program, data_dir, config, install })
+async fn play(scene: Scene, house: &mut House, chance: Chance, kills_left: usize, tally: &mut Tally) -> Result<Told> {
+    match scene {
+        Scene::Points => points::play(house, tally).await,
+        Scene::Frozen => frozen::play(house, chance, tally).await,
+        Scene::FullDisk => full_disk::play(house, chance, tally).await,
+        Scene::FailedSync => failed_sync::play(house, chance, tally).await,
+        Scene::TornTail => torn_tail::play(house, chance, tally).await,
+        Scene::Storm => storm::play(house, chance, kills_left, tally).await,
     }
+}
 
-    /// Starts a server, which dies at `crash_at` if it is given.
-    fn start(&self, crash_at: Option<&str>) -> Result<Server> {
-        let config = self.config.to_str().context("a folder whose name is no text")?;
-        let mut env = vec![("RUST_LOG", "info")];
-        env.extend(crash_at.map(|point| ("FREEHOLD_CRASH_AT", point)));
-        Server::start(&self.program, &self.data_dir, &["--config", config], &env)
-    }
+#[cfg(test)]
+mod tests {
+    use super::Scene;
+    use clap::ValueEnum;
 
-    async fn go_through(&self, kills: usize, chance: Chance) -> Result<String> {
-        let mut verdicts = verdict::Tally::default();
-        let mut server = self.start(None)?;
-        let at_points = points::go_through(self, &mut server, &mut verdicts).await?;
-        println!("killed at each of {at_points} points; the storm begins");
-        let promises = storm::rage(self, &mut server, kills.saturating_sub(at_points).max(1), chance).await?;
-        let api = Api::of(&server);
-        verdict::come_to_rest(&api, REST_WITHIN).await?;
-        verdict::settle_accounts(self, &api, &promises, &mut verdicts).await?;
-        verdict::check_audit(self, &server, &mut verdicts)?;
-        println!("{verdicts}");
-        ensure!(verdicts.failed == 0, "{} promises were broken", verdicts.failed);
-        let total = at_points + promises.kills;
-        ensure!(total >= kills, "{total} kills are fewer than {kills}");
-        Ok(format!("{total} kills"))
+    #[test]
+    fn a_scene_is_called_what_the_command_line_calls_it() {
+        assert_eq!(Scene::value_variants(), Scene::ALL);
+        for scene in Scene::ALL {
+            assert_eq!(Scene::from_str(scene.name(), false), Ok(scene));
+        }
     }
 }

@@ -7,9 +7,10 @@ use std::fmt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::api::Api;
-use super::storm::Promises;
-use super::{House, processes};
+use super::api::{Api, instance_named};
+use super::house::House;
+use super::processes;
+use super::storm::{Kept, Promises};
 use crate::server::Server;
 
 /// How many checks held and how many did not.
@@ -32,7 +33,7 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "crash: {} passed, {} failed", self.passed, self.failed)
+        write!(f, "{} checks passed, {} failed", self.passed, self.failed)
     }
 }
 
@@ -48,6 +49,11 @@ pub(super) async fn come_to_rest(api: &Api, within: Duration) -> Result<()> {
         ensure!(Instant::now() < deadline, "not at rest after {within:?}: {unresolved:?} {moving:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// How many instances are on their way somewhere.
+pub(super) async fn on_their_way(api: &Api) -> Result<usize> {
+    Ok(moving(api).await?.len())
 }
 
 async fn unresolved(api: &Api) -> Result<Vec<Value>> {
@@ -94,7 +100,9 @@ pub(super) async fn settle_accounts(house: &House, api: &Api, promises: &Promise
     for wrong in &promises.broken {
         tally.check(false, || wrong.clone());
     }
-    for (owner, id) in &promises.kept {
+    for (owner, Kept { key, instance: id }) in &promises.kept {
+        let again = instance_named(&api.create(owner, key).await?)?;
+        tally.check(again == *id, || format!("{key} was answered with {id} and is answered with {again}"));
         let instance = api.instance(id).await?;
         // A create that was answered 202 may have failed since; it must say so, and have nothing left.
         let status = instance["status"].as_str().unwrap_or_default();
@@ -117,7 +125,7 @@ pub(super) async fn settle_accounts(house: &House, api: &Api, promises: &Promise
 
 /// The audit chain of every context, recomputed by the program.
 pub(super) fn check_audit(house: &House, server: &Server, tally: &mut Tally) -> Result<()> {
-    let output = Command::new(&house.program)
+    let output = Command::new(house.program())
         .args(["audit", "verify", "--server", &format!("http://{}", server.address)])
         .env("FREEHOLD_TOKEN", &server.key)
         .stdin(Stdio::null())

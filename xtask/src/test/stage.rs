@@ -22,7 +22,7 @@ pub(super) enum Stage {
     Tests,
     /// The examples in the documentation
     Doc,
-    /// The server is killed again and again
+    /// The server is killed, frozen and has a disk that fails
     Crash,
 }
 
@@ -67,7 +67,7 @@ impl Stage {
             Self::Clippy => "lints of the whole workspace, warnings are errors",
             Self::Tests => "every test of the workspace",
             Self::Doc => "examples in the documentation",
-            Self::Crash => "the server, killed again and again",
+            Self::Crash => "the server, killed, frozen and with a disk that fails",
         }
     }
 
