@@ -83,7 +83,7 @@ impl ProvenAbsent {
         let first = since_found.filter(late_enough).last()?;
         let last = reservation.lookups.last()?;
         let twice = last.at > first.at || !stands(Protection::SecondLook);
-        let apart = last.at.since(first.at) >= horizon || !stands(Protection::SettleHorizon);
+        let apart = last.at.since(first.at) >= horizon;
         // One look is no span: without the second one the horizon is not asked for.
         let proven = twice && (apart || !stands(Protection::SecondLook));
         (proven && reservation.resources.is_empty()).then_some(Self(()))

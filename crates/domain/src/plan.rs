@@ -316,7 +316,8 @@ fn absence(situation: &Situation<'_>) -> Result<Release, Next> {
     if situation.capabilities.seals {
         return Err(unless_just_failed(situation, Step::Absence, look));
     }
-    let horizon = situation.capabilities.settle_horizon;
+    let horizon =
+        if stands(Protection::SettleHorizon) { situation.capabilities.settle_horizon } else { Duration::ZERO };
     let last_send = last_possible_send(reservation, situation.patience.lease);
     if let Some(evidence) = ProvenAbsent::establish(reservation, last_send, horizon) {
         return Ok(Release::ProvenAbsent(evidence));

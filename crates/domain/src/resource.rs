@@ -108,7 +108,8 @@ impl Observation {
     /// Nothing of ours is there, for sure.
     #[must_use]
     pub fn proves_absence(&self) -> bool {
-        (self.conclusive || !stands(Protection::OnlyConclusiveLooks)) && !self.found.iter().any(|found| found.custody == Custody::Ours)
+        (self.conclusive || !stands(Protection::OnlyConclusiveLooks))
+            && !self.found.iter().any(|found| found.custody == Custody::Ours)
     }
 
     /// A resource with our name that is somebody else's, if one was found.

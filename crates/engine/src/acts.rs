@@ -65,7 +65,11 @@ impl Acts<'_> {
             Action::Remove(resource) => {
                 let removed = provider.destroy(&ident, resource).await;
                 let found = self.answered("destroy", removed.map(|()| Effect::Removed(resource.clone())));
-                if stands(Protection::ErrorIsNotGone) { found } else { Finding::Done(Effect::Removed(resource.clone())) }
+                if stands(Protection::ErrorIsNotGone) {
+                    found
+                } else {
+                    Finding::Done(Effect::Removed(resource.clone()))
+                }
             }
             Action::Ensure(_) | Action::Start | Action::Stop | Action::Restart | Action::Update => {
                 let region = reservation.regions.get(operation.regions_full as usize).cloned();

@@ -6,7 +6,8 @@ use freehold_sim::{Profile, run};
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let Some((profile, numbers)) = words.split_first().and_then(|(name, rest)| Some((Profile::named(name)?, rest))) else {
+    let Some((profile, numbers)) = words.split_first().and_then(|(name, rest)| Some((Profile::named(name)?, rest)))
+    else {
         println!("say a profile, and one seed or the first and one past the last");
         return;
     };

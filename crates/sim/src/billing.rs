@@ -93,7 +93,12 @@ impl Books {
     }
 
     /// What happens of a call, and what is heard of it if that is not the plain answer.
-    fn receive(&mut self, call: BillingCall, instance: InstanceId, proposed: SubscriptionId) -> Result<(), Outcome<()>> {
+    fn receive(
+        &mut self,
+        call: BillingCall,
+        instance: InstanceId,
+        proposed: SubscriptionId,
+    ) -> Result<(), Outcome<()>> {
         let fault = self.fault(call);
         match fault {
             Some(BillingFault::Refused) => {

@@ -33,6 +33,9 @@ pub trait Ground {
     /// The instances to which something late happened since this was asked last.
     fn take_landed(&self) -> BTreeSet<InstanceId>;
 
+    /// The ids of somebody else's resources that were removed.
+    fn harmed(&self) -> Vec<String>;
+
     /// Lets time pass until then.
     fn advance(&self, now: Timestamp);
 
@@ -67,6 +70,10 @@ impl Ground for FakeCloud {
 
     fn take_landed(&self) -> BTreeSet<InstanceId> {
         Self::take_landed(self)
+    }
+
+    fn harmed(&self) -> Vec<String> {
+        Self::harmed(self)
     }
 
     fn advance(&self, now: Timestamp) {

@@ -4,8 +4,8 @@
 
 pub mod billing;
 pub mod chance;
-pub mod ground;
 pub mod grid;
+pub mod ground;
 pub mod history;
 pub mod node;
 mod oracle;
@@ -17,6 +17,8 @@ pub mod storm;
 pub mod tasks;
 pub mod time;
 pub mod town;
+#[cfg(feature = "twins")]
+pub mod twins;
 pub mod watch;
 mod wire;
 

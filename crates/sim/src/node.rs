@@ -12,9 +12,7 @@ use freehold_engine::control_plane::ControlPlane;
 use freehold_engine::executor::Executor;
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
-use freehold_engine::ports::{
-    Answer, Claimed, Driver, Installation, NoMeter, Provider, Registered, Render, Store,
-};
+use freehold_engine::ports::{Answer, Claimed, Driver, Installation, NoMeter, Provider, Registered, Render, Store};
 use freehold_engine::reconcilers::janitor::{Seen, Tally};
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use freehold_domain::event::EventKind;
 use freehold_domain::ids::InstanceId;
 use freehold_domain::invariants::{Tenancy, check_context};
+use freehold_domain::operation::Step;
 use freehold_domain::owner::Owner;
 use freehold_domain::reservation::{Reservation, Resolution, Status};
 use freehold_domain::resource::{Resource, ResourceKind};
@@ -38,7 +39,10 @@ impl Oracle {
     pub(crate) fn check(&mut self, town: &Town) -> Vec<String> {
         let mut broken = town.shared.watch.all_broken();
         broken.extend(town.history.promise(|promises| promises.broken.clone()));
-        for instance in town.ground.take_landed() {
+        broken.extend(town.ground.harmed().iter().map(|id| format!("AdoptSafe: somebody else's {id} was removed")));
+        let mut behind = town.ground.take_landed();
+        behind.extend(town.shared.watch.take_touched());
+        for instance in behind {
             broken.extend(self.look_behind(town, instance));
         }
         let written = town.shared.watch.take_written();
@@ -76,7 +80,7 @@ impl Oracle {
         broken
     }
 
-    /// Something late happened at the provider: nothing may come to what is released.
+    /// Something happened at the provider: nothing may come to what is released, and nothing twice.
     fn look_behind(&self, town: &Town, instance: InstanceId) -> Vec<String> {
         let registered = at_once(town.store.instance_describe(instance)).ok().flatten();
         let Some(reservation) = registered.map(|registered| registered.reservation) else { return Vec::new() };
@@ -107,6 +111,13 @@ impl Oracle {
         for gone in dropped.filter(|gone| live.iter().any(|there| there.same_thing(gone))) {
             if !town.shared.watch.was_lied_to(instance) && !town.shared.watch.is_excused(instance) {
                 broken.push(format!("NoForget: {} {} is there and not on record", gone.kind, gone.id));
+            }
+        }
+        if reservation.status == Status::InProgress {
+            let done = |kind: &ResourceKind| registered.operation.has_done(Step::making(*kind));
+            let unknown = ResourceKind::ALL.into_iter().filter(done).find(|kind| reservation.resource(*kind).is_none());
+            if let Some(kind) = unknown {
+                broken.push(format!("NoForget: the {kind} of {instance} is made and not on record"));
             }
         }
         let started = town.shared.billing.ever_started(instance);
@@ -243,11 +254,12 @@ fn check_promises(town: &Town, registered: &[Registered]) -> Vec<String> {
     };
     town.history.promise(|promises| {
         let lost = promises.admitted.iter().filter(|instance| status(**instance).is_none());
-        let kept = promises.destroyed.iter().filter(|instance| {
-            !matches!(status(**instance), Some(Status::Released { .. }))
-        });
+        let kept =
+            promises.destroyed.iter().filter(|instance| !matches!(status(**instance), Some(Status::Released { .. })));
         lost.map(|instance| format!("AckDurable: {instance} was admitted and is not known"))
-            .chain(kept.map(|instance| format!("AckDurable: the destroy of {instance} was acknowledged, and it is there")))
+            .chain(
+                kept.map(|instance| format!("AckDurable: the destroy of {instance} was acknowledged, and it is there")),
+            )
             .collect()
     })
 }
@@ -264,7 +276,10 @@ fn check_replay(registered: &Registered, trail: &[AuditRecord]) -> Vec<String> {
         }
     };
     let count = |kinds: &[EventKind]| events.iter().filter(|event| kinds.contains(&event.kind)).count();
-    claim(events.first().is_some_and(|event| event.kind == EventKind::ReservationStarted), "does not begin with its start");
+    claim(
+        events.first().is_some_and(|event| event.kind == EventKind::ReservationStarted),
+        "does not begin with its start",
+    );
     claim(events.last().is_some_and(|event| event.status == reservation.status.name()), "ends in another status");
     for pair in events.windows(2) {
         let lawful = match (pair[0].status, pair[1].status) {
@@ -283,7 +298,10 @@ fn check_replay(registered: &Registered, trail: &[AuditRecord]) -> Vec<String> {
     claim(completions == usize::from(reservation.completed_at.is_some()), "does not have its completion once");
     let releases = count(&[EventKind::ReservationReleased, EventKind::Destroyed]);
     claim(releases == usize::from(reservation.released_at.is_some()), "does not have its release once");
-    claim(count(&[EventKind::DestroyStarted]) == usize::from(reservation.intent.is_destroy()), "does not have its destroy once");
+    claim(
+        count(&[EventKind::DestroyStarted]) == usize::from(reservation.intent.is_destroy()),
+        "does not have its destroy once",
+    );
     broken
 }
 

@@ -59,11 +59,7 @@ impl Create {
     }
 
     /// Asks, and holds the world to the answer.
-    pub(crate) async fn ask(
-        &self,
-        control: &ControlPlane,
-        history: &History,
-    ) -> Result<Provisioned, ProvisionRefused> {
+    pub(crate) async fn ask(&self, control: &ControlPlane, history: &History) -> Result<Provisioned, ProvisionRefused> {
         let answer = control.provision(self.request()).await;
         if let Ok(provisioned) = &answer {
             history.promise(|promises| {
@@ -141,17 +137,16 @@ pub(crate) fn any(chance: &Chance, control: Arc<ControlPlane>, history: History)
         ),
         5..7 => (
             format!("start {instance}"),
-            Box::pin(async move {
-                format!("{:?}", control.start_instance(&caller(Actor::Platform), instance).await)
-            }),
+            Box::pin(async move { format!("{:?}", control.start_instance(&caller(Actor::Platform), instance).await) }),
         ),
         7..9 => (format!("stop {instance}"), Box::pin(async move { format!("{:?}", stop(&control, instance).await) })),
         9..11 => {
             (format!("restart {instance}"), Box::pin(async move { format!("{:?}", restart(&control, instance).await) }))
         }
-        11..13 => {
-            (format!("update {instance}"), Box::pin(async move { format!("{:?}", update(&control, instance, to).await) }))
-        }
+        11..13 => (
+            format!("update {instance}"),
+            Box::pin(async move { format!("{:?}", update(&control, instance, to).await) }),
+        ),
         13 => (
             format!("repair {instance}"),
             Box::pin(async move {

@@ -303,8 +303,7 @@ fn the_first_look_that_counts_is_after_the_last_possible_send() -> Vec<String> {
 
 fn swept_after(sighting: Sighting) -> Verdict {
     let mut run = admitted();
-    run.reservation.status =
-        Status::Released { because: freehold_domain::reservation::Resolution::AbsenceProven };
+    run.reservation.status = Status::Released { because: freehold_domain::reservation::Resolution::AbsenceProven };
     run.operation.status = freehold_domain::operation::OperationStatus::Failed;
     let found = Found { resource: runtime(), custody: Custody::Ours };
     judge(&found, &provider(), Some((&run.reservation, &run.operation)), sighting, Duration::from_secs(10))

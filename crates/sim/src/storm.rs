@@ -283,8 +283,7 @@ impl Storm {
 
     /// Lets one thing that is under way on a node that is awake go on until its next call.
     fn go_on(town: &mut Town, chance: &Chance) {
-        let awake: Vec<usize> =
-            (0..town.tasks.len()).filter(|&position| town.may_go_on(position)).collect();
+        let awake: Vec<usize> = (0..town.tasks.len()).filter(|&position| town.may_go_on(position)).collect();
         if !awake.is_empty() {
             let position = *chance.pick(&awake);
             town.poll(position);
@@ -319,7 +318,11 @@ fn commit_faults(
     }
 }
 
-fn billing_faults(percent: u32, chance: Chance, watch: Watch) -> impl FnMut(BillingCall) -> Option<BillingFault> + Send {
+fn billing_faults(
+    percent: u32,
+    chance: Chance,
+    watch: Watch,
+) -> impl FnMut(BillingCall) -> Option<BillingFault> + Send {
     move |call| {
         if !chance.percent(percent) {
             return None;

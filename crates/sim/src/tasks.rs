@@ -52,7 +52,15 @@ pub struct Task {
 impl Task {
     /// A task of a node.
     pub fn new(node: usize, name: impl Into<String>, future: impl Future<Output = Told> + 'static) -> Self {
-        Self { number: NEXT.fetch_add(1, Ordering::Relaxed), node, name: name.into(), at: None, operation: None, stuck_until: None, future: Box::pin(future) }
+        Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            node,
+            name: name.into(),
+            at: None,
+            operation: None,
+            stuck_until: None,
+            future: Box::pin(future),
+        }
     }
 
     /// Goes on until the next call to a port. What it tells, once it is done.

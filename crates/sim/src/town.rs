@@ -119,8 +119,7 @@ impl Town {
             installation: installation(),
         };
         let clock = |off| WrongClock::new(time.clone(), off);
-        let nodes =
-            vec![Node::start(&shared, "node-a", clock(0)), Node::start(&shared, "node-b", clock(300_000_000))];
+        let nodes = vec![Node::start(&shared, "node-a", clock(0)), Node::start(&shared, "node-b", clock(300_000_000))];
         let mut town = Self {
             store,
             ground: land.ground,
@@ -352,8 +351,11 @@ impl Town {
     }
 
     /// One round: every node that is awake does its rounds, and everything under way goes on, task by task, until it
-    /// waits or is done. `Some` ends it: what `look` said after a poll of the node's task.
-    pub(crate) fn round<T>(&mut self, mut look: impl FnMut(&mut Self, usize) -> Option<T>) -> Result<Option<T>, String> {
+    /// waits or is done. What is broken ends it, and what `look` says after a poll of a task of the node.
+    pub(crate) fn round<T>(
+        &mut self,
+        mut look: impl FnMut(&mut Self, usize) -> Option<T>,
+    ) -> Result<Option<T>, Vec<String>> {
         for node in self.awake() {
             self.renew(node);
             self.tick(node);
@@ -373,12 +375,16 @@ impl Town {
             self.poll(position);
             // A task that is done gives its place to another; one that waits lets the next one go.
             next = if self.tasks.len() < before { position } else { position + 1 };
+            let broken = self.broken();
+            if !broken.is_empty() {
+                return Err(broken);
+            }
             if let Some(seen) = look(self, node) {
                 return Ok(Some(seen));
             }
             polls += 1;
             if polls > POLLS_MAX {
-                return Err("BoundedWait: something goes on and on without waiting".to_owned());
+                return Err(vec!["BoundedWait: something goes on and on without waiting".to_owned()]);
             }
         }
     }
@@ -434,8 +440,8 @@ impl Town {
         }
         let mut unresolved = BTreeMap::new();
         for rounds in 0..CALM_ROUNDS_MAX {
-            if let Err(endless) = self.round(|_, _| None::<()>) {
-                return vec![endless];
+            if let Err(broken) = self.round(|_, _| None::<()>) {
+                return broken;
             }
             let broken = self.broken();
             if !broken.is_empty() {

@@ -40,8 +40,11 @@ struct Notes {
     broken: Vec<String>,
     /// Instances of which something was written since the oracle looked last.
     written: BTreeSet<InstanceId>,
+    /// Instances of which a call was answered since the oracle looked behind last.
+    touched: BTreeSet<InstanceId>,
     /// Instances to which the provider broke its word, or a call came too late: what comes of it is the janitor's.
     excused: BTreeSet<InstanceId>,
+    all_excused: bool,
     /// Instances of which the provider said that something is gone that is not.
     lied_to: BTreeSet<InstanceId>,
     keys: BTreeMap<[u8; 32], Used>,
@@ -58,9 +61,15 @@ pub struct Watch {
     time: VirtualTime,
 }
 
-/// Until when a node may send for an instance under an epoch, as it may believe by the answers that it was given. One that
-/// lost its right and does not know it may make one more call.
-type Windows = BTreeMap<(InstanceId, Epoch), Duration>;
+/// Until when a node's calls for an instance may leave, and arrive, under an epoch: by the answers that it was given. One
+/// that hears that its right is lost lets no more leave; what left before may still arrive.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    leave: Duration,
+    arrive: Duration,
+}
+
+type Windows = BTreeMap<(InstanceId, Epoch), Window>;
 
 /// The watch over one node in one of its lives.
 #[derive(Clone)]
@@ -113,15 +122,32 @@ impl Watch {
         std::mem::take(&mut self.notes().written)
     }
 
+    /// What the provider was called for since this was asked last.
+    #[must_use]
+    pub fn take_touched(&self) -> BTreeSet<InstanceId> {
+        std::mem::take(&mut self.notes().touched)
+    }
+
+    /// The provider was called for an instance.
+    pub fn touched(&self, instance: InstanceId) {
+        self.notes().touched.insert(instance);
+    }
+
     /// The provider, or the network, does more to this instance than it may.
     pub fn excuse(&self, instance: InstanceId) {
         self.notes().excused.insert(instance);
     }
 
+    /// It does so to whatever comes.
+    pub fn excuse_all(&self) {
+        self.notes().all_excused = true;
+    }
+
     /// Whether what is left of an instance is the janitor's to find.
     #[must_use]
     pub fn is_excused(&self, instance: InstanceId) -> bool {
-        self.notes().excused.contains(&instance)
+        let notes = self.notes();
+        notes.all_excused || notes.excused.contains(&instance)
     }
 
     /// The provider says that something of this instance is gone that is not.
@@ -170,8 +196,8 @@ impl Watch {
             Status::InProgress | Status::NeedsReconciliation { .. } => true,
             Status::Completed | Status::Released { .. } => false,
         });
-        let active =
-            of_context().filter(|one| one.reservation.status == Status::Completed && !one.reservation.intent.is_destroy());
+        let active = of_context()
+            .filter(|one| one.reservation.status == Status::Completed && !one.reservation.intent.is_destroy());
         let key = admission.idempotency.and_then(|key| self.notes().keys.get(&key.scope).copied());
         Expected {
             same_body: key.zip(admission.idempotency).is_some_and(|(used, key)| used.fingerprint == key.fingerprint),
@@ -182,20 +208,12 @@ impl Watch {
     }
 
     /// What the store made of an admission.
-    pub(crate) fn admitted(
-        &self,
-        admission: &Admission,
-        expected: &Expected,
-        answer: &Result<Admitted, AdmitRefused>,
-    ) {
+    pub(crate) fn admitted(&self, admission: &Admission, expected: &Expected, answer: &Result<Admitted, AdmitRefused>) {
         let Admission { bid, asked, limit, idempotency } = admission;
         let full = expected.active.len() >= *limit as usize;
         let lawful = match answer {
             Ok(Admitted::Taken(run)) => {
-                run.operation.id == asked.operation
-                    && expected.key.is_none()
-                    && expected.unresolved.is_empty()
-                    && !full
+                run.operation.id == asked.operation && expected.key.is_none() && expected.unresolved.is_empty() && !full
             }
             Ok(Admitted::Replayed { operation, .. }) => {
                 expected.same_body && expected.key.is_some_and(|used| used.operation == *operation)
@@ -226,8 +244,7 @@ impl Watch {
         if taken.is_some() {
             self.wrote(bid.instance);
             if let Some(key) = idempotency {
-                let used =
-                    Used { fingerprint: key.fingerprint, instance: bid.instance, operation: asked.operation };
+                let used = Used { fingerprint: key.fingerprint, instance: bid.instance, operation: asked.operation };
                 self.notes().keys.entry(key.scope).or_insert(used);
             }
         }
@@ -272,17 +289,21 @@ impl Post {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until when this node may send for an instance, under any epoch.
-    fn sends_until(&self, instance: InstanceId) -> Duration {
+    /// Until when this node's calls for an instance may leave and arrive, under any epoch.
+    fn window(&self, instance: InstanceId) -> Window {
         let windows = self.windows();
         let of_instance = windows.range((instance, Epoch::FIRST)..).take_while(|((other, _), _)| *other == instance);
-        of_instance.map(|(_, until)| *until).max().unwrap_or_default()
+        of_instance.fold(Window::default(), |all, (_, one)| Window {
+            leave: all.leave.max(one.leave),
+            arrive: all.arrive.max(one.arrive),
+        })
     }
 
     /// This node was given a lease that it asked for at `asked_at`.
     pub(crate) fn holds(&self, lease: Option<Lease>, asked_at: Duration) {
         if let Some(lease) = lease {
-            self.windows().insert((lease.instance, lease.epoch), asked_at + LEASE);
+            let until = asked_at + LEASE;
+            self.windows().insert((lease.instance, lease.epoch), Window { leave: until, arrive: until });
         }
     }
 
@@ -290,8 +311,10 @@ impl Post {
     pub(crate) fn renewed(&self, leases: &[Lease], held: &[bool], asked_at: Duration) {
         let mut windows = self.windows();
         for (lease, held) in leases.iter().zip(held) {
-            if let Some(until) = windows.get_mut(&(lease.instance, lease.epoch)) {
-                *until = if *held { asked_at + LEASE } else { Duration::ZERO };
+            if let Some(window) = windows.get_mut(&(lease.instance, lease.epoch)) {
+                let until = asked_at + LEASE;
+                window.leave = if *held { until } else { Duration::ZERO };
+                window.arrive = if *held { until } else { window.arrive };
             }
         }
     }
@@ -319,7 +342,7 @@ impl Post {
     pub(crate) fn leaves(&self, kind: Option<ResourceKind>, order: &Order<'_>) {
         let instance = order.ident.instance;
         let now = self.monotonic();
-        let until = self.sends_until(instance);
+        let until = self.window(instance).leave;
         if until <= now + SEND_MARGIN {
             self.watch.broken(format!(
                 "EpochMonotone: a call for {instance} leaves at {now:?} on a lease that is good until {until:?}"
@@ -369,7 +392,7 @@ impl Post {
     /// A call reaches the provider. One whose sender lost its right on the way is nobody's to wait for.
     pub(crate) fn arrives(&self, instance: InstanceId) {
         let now = self.monotonic();
-        if self.sends_until(instance) <= now {
+        if self.window(instance).arrive <= now {
             self.watch.excuse(instance);
         }
     }

@@ -296,6 +296,7 @@ macro_rules! sends {
         Yield::default().await;
         $wire.post.arrives($order.ident.instance);
         let answer = $wire.port.$call($order $(, $more)*).await;
+        $wire.post.watch().touched($order.ident.instance);
         Yield::default().await;
         answer
     }};

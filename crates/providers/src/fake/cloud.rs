@@ -55,6 +55,12 @@ impl FakeCloud {
         !self.world().late.is_empty()
     }
 
+    /// The ids of somebody else's resources that were removed.
+    #[must_use]
+    pub fn harmed(&self) -> Vec<String> {
+        self.world().harmed.clone()
+    }
+
     /// The instances to which something late happened since this was asked last.
     #[must_use]
     pub fn take_landed(&self) -> BTreeSet<InstanceId> {
@@ -298,6 +304,9 @@ impl FakeCloud {
         }
         if fault != Some(Fault::NeverFinished) {
             let gone = world.of(ident.instance).remove(at);
+            if gone.tags != ident.tags {
+                world.harmed.push(gone.resource.id.clone());
+            }
             world.tidy(ident.instance);
             if let Some(Fault::BackAgain(span)) = fault {
                 let back_at = world.now.plus(span);

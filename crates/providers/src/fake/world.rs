@@ -63,6 +63,7 @@ pub(super) struct World {
     pub(super) sealed: BTreeSet<InstanceId>,
     pub(super) late: Vec<(Timestamp, Effect)>,
     pub(super) landed: BTreeSet<InstanceId>,
+    pub(super) harmed: Vec<String>,
     pub(super) script: BTreeMap<(CallKind, u64), Fault>,
     pub(super) chance: Option<Chance>,
     pub(super) counts: BTreeMap<CallKind, u64>,

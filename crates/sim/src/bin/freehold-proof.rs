@@ -1,50 +1,36 @@
 //! hunt
-use freehold_domain::protection::{Protection, without};
-use freehold_sim::{Profile, grid, run};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use freehold_domain::protection::Protection;
+use freehold_sim::scenes::SCENES;
+use freehold_sim::twins::{TWINS, hunt};
 
 fn main() {
     std::panic::set_hook(Box::new(|_| {}));
-    let cells = grid::all();
-    let only: Vec<String> = std::env::args().skip(1).collect();
-    for &protection in Protection::ALL {
-        if !only.is_empty() && !only.iter().any(|o| o == protection.name()) {
-            continue;
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if let [name, cell] = &args[..] {
+        if cell.contains('/') {
+            let p = Protection::ALL.iter().find(|p| p.name() == name).unwrap();
+            let o = freehold_domain::protection::without(*p, || freehold_sim::grid::run(&cell.parse().unwrap()));
+            for l in o.trace {
+                println!("{l}");
+            }
+            println!("{:?}", o.broken);
+            return;
         }
-        let began = Instant::now();
-        let mut found = None;
-        for i in (0..cells.len()).map(|i| i * 7919 % cells.len()) { let cell = &cells[i];
-            let outcome = catch_unwind(AssertUnwindSafe(|| without(protection, || grid::run(cell))));
-            let broken = match outcome {
-                Ok(o) => o.broken,
-                Err(_) => vec!["panicked".to_owned()],
-            };
-            if !broken.is_empty() {
-                found = Some(format!("cell {i} {cell}: {:?}", broken[0]));
-                break;
-            }
-            if began.elapsed().as_secs() > 9 {
-                break;
-            }
+    }
+    if let Some(name) = args.first() {
+        let p = Protection::ALL.iter().find(|p| p.name() == name).unwrap();
+        println!("{:?}", hunt(*p, args.get(1).and_then(|s| s.parse().ok()).unwrap_or(7), 500));
+        return;
+    }
+    for scene in SCENES {
+        println!("{} {:?}", scene.name, scene.run());
+    }
+    for twin in TWINS {
+        println!("{:?} {:?}: {:.250}", twin.protection, twin.hunt, format!("{:?}", twin.catch()));
+    }
+    for p in Protection::ALL {
+        if !TWINS.iter().any(|t| t.protection == *p) {
+            println!("MISSING {p:?}");
         }
-        let t1 = began.elapsed();
-        let began = Instant::now();
-        let mut seeds = None;
-        for seed in 0..2000 {
-            let outcome = catch_unwind(AssertUnwindSafe(|| without(protection, || run(seed, &Profile::mixed(seed)))));
-            let broken = match outcome {
-                Ok(o) => o.broken,
-                Err(_) => vec!["panicked".to_owned()],
-            };
-            if !broken.is_empty() {
-                seeds = Some(format!("seed {seed}: {:?}", broken[0]));
-                break;
-            }
-            if began.elapsed().as_secs() > 6 {
-                break;
-            }
-        }
-        println!("{}\n   {:?} in {t1:?}\n   {:?} in {:?}", protection.name(), found, seeds, began.elapsed());
     }
 }

@@ -297,18 +297,26 @@ fn ends_with_its_answer(step: Step) -> bool {
 /// Whether what happens keeps the step's call from being made, so that there is nothing to go wrong with it: the operation
 /// is replaced before the intent.
 fn keeps_from_calling(place: Place, occurrence: Occurrence, trouble: &Trouble) -> bool {
-    let stuck = occurrence == Occurrence::DestroyOfStuck;
+    let late =
+        matches!(occurrence, Occurrence::DestroyInPause | Occurrence::DestroyInShortPause | Occurrence::DestroyOfStuck);
     let forward = matches!(
         place.step,
-        Step::Base | Step::Storage | Step::Runtime | Step::Ready | Step::Record | Step::Subscribe | Step::Power | Step::Update
+        Step::Base
+            | Step::Storage
+            | Step::Runtime
+            | Step::Ready
+            | Step::Record
+            | Step::Subscribe
+            | Step::Power
+            | Step::Update
     );
     let on_complete = matches!(place.step, Step::Power | Step::Update);
     let replaces = occurrence.ends_it() && !(on_complete && occurrence == Occurrence::Override)
         || on_complete && matches!(occurrence, Occurrence::Stop | Occurrence::Update);
     match place.gap {
         Gap::BeforeNote => forward && replaces,
-        // The subscription is written once billing has answered: too late, where the call was stuck.
-        Gap::Noted => stuck && place.step == Step::Subscribe && matches!(trouble, Trouble::Records(..)),
+        // The subscription is written once billing has answered, which says no where the destroy has been there first.
+        Gap::Noted => late && place.step == Step::Subscribe && matches!(trouble, Trouble::Records(..)),
         Gap::Sent | Gap::Answered => false,
     }
 }

@@ -4,7 +4,7 @@
 
 mod cell;
 
-use freehold_domain::ids::{InstanceId, OperationId};
+use freehold_domain::ids::InstanceId;
 use freehold_domain::operation::Step;
 use freehold_domain::plan::Capabilities;
 use freehold_domain::reservation::Status;
@@ -28,9 +28,8 @@ const ROUNDS_MAX: usize = 500;
 /// How long looks are impaired.
 const IMPAIRED: Duration = Duration::from_secs(3);
 
-/// The node that the executor at the place runs on, at first; the other one does what happens meanwhile.
-const HERE: usize = 0;
-const THERE: usize = 1;
+/// The node that is asked first.
+const FIRST: usize = 0;
 
 /// An hour, in microseconds.
 const HOUR_MICROS: i64 = 3_600_000_000;
@@ -68,7 +67,7 @@ pub fn run(cell: &Cell) -> Outcome {
 pub(crate) fn run_on(cell: &Cell, land: Land) -> Outcome {
     let mut town = Town::found(Chance::of(1), land);
     town.history.tell(cell.to_string());
-    let mut broken = Run { town: &mut town, cell, instance: None, create: None }.go();
+    let mut broken = Run { town: &mut town, cell, instance: None, here: FIRST }.go();
     if broken.is_empty() {
         broken = town.broken();
     }
@@ -101,12 +100,9 @@ impl By {
             | Step::Complete => Self::Create,
             Step::Power => Self::Restart,
             Step::Update => Self::Update,
-            Step::Seal
-            | Step::Remove
-            | Step::Absence
-            | Step::EndSubscription
-            | Step::MarkDestroyed
-            | Step::Release => Self::Destroy,
+            Step::Seal | Step::Remove | Step::Absence | Step::EndSubscription | Step::MarkDestroyed | Step::Release => {
+                Self::Destroy
+            }
         }
     }
 }
@@ -116,8 +112,8 @@ struct Run<'t> {
     cell: &'t Cell,
     /// The instance that it is about.
     instance: Option<InstanceId>,
-    /// The operation that its create has.
-    create: Option<OperationId>,
+    /// The node that the executor at the place runs on; another one does what happens meanwhile.
+    here: usize,
 }
 
 const CREATE: Create = Create { owner: 0, key: Some(0), body: 1 };
@@ -126,7 +122,7 @@ impl Run<'_> {
     fn go(&mut self) -> Vec<String> {
         let by = By::way_to(self.cell.place.step);
         if !matches!(by, By::Create) {
-            self.ask(HERE, "prepare", |town| requests_create(town, HERE, CREATE));
+            self.ask(FIRST, "prepare", |town| requests_create(town, FIRST, CREATE));
             let broken = self.town.calm(None);
             if !broken.is_empty() {
                 return broken;
@@ -134,8 +130,9 @@ impl Run<'_> {
             self.learn();
         }
         self.arm();
+        self.forewarn();
         match by {
-            By::Create => self.begin("create", |town| requests_create(town, HERE, CREATE)),
+            By::Create => self.begin("create", |town| requests_create(town, FIRST, CREATE)),
             By::Restart => self.begin_work("restart", |control, id| async move {
                 format!("{:?}", requests::restart(&control, id).await)
             }),
@@ -152,19 +149,13 @@ impl Run<'_> {
         match self.reach() {
             Ok(true) => {}
             Ok(false) => return vec![format!("the grid: {} was not reached", self.cell.place)],
-            Err(endless) => return vec![endless],
+            Err(broken) => return broken,
         }
         self.learn();
-        if let Some(instance) = self.instance.filter(|_| self.cell.breaks_word()) {
-            self.town.shared.watch.excuse(instance);
-        }
-        if let (Some(instance), Trouble::Call(_, Fault::NeverFinished)) = (self.instance, &self.cell.trouble) {
-            self.town.shared.watch.lie_to(instance);
-        }
         self.happen();
         let troubled = match self.go_on() {
             Ok(troubled) => troubled,
-            Err(endless) => return vec![endless],
+            Err(broken) => return broken,
         };
         let broken = self.town.calm(None);
         if !broken.is_empty() {
@@ -175,6 +166,16 @@ impl Run<'_> {
             broken.push(format!("the grid: {:?} did not happen", self.cell.trouble));
         }
         broken
+    }
+
+    /// Tells the watch what the provider is about to do: what is deleted is known by then.
+    fn forewarn(&self) {
+        if self.cell.breaks_word() {
+            self.town.shared.watch.excuse_all();
+        }
+        if let (Some(instance), Trouble::Call(_, Fault::NeverFinished)) = (self.instance, &self.cell.trouble) {
+            self.town.shared.watch.lie_to(instance);
+        }
     }
 
     /// Has the trouble wait for its call.
@@ -204,10 +205,11 @@ impl Run<'_> {
     }
 
     /// Goes on until an executor is at the place, and parks it there.
-    fn reach(&mut self) -> Result<bool, String> {
+    fn reach(&mut self) -> Result<bool, Vec<String>> {
         for _ in 0..ROUNDS_MAX {
-            let seen = self.town.round(|town, _| town.shared.places.take_reached().then_some(()))?;
-            if seen.is_some() {
+            let seen = self.town.round(|town, node| town.shared.places.take_reached().then_some(node))?;
+            if let Some(node) = seen {
+                self.here = node;
                 if let Trouble::Commit(fault) = self.cell.trouble {
                     self.town.arm_commit(fault);
                 }
@@ -220,7 +222,7 @@ impl Run<'_> {
 
     /// Everything goes on until the trouble is over, for as long as trouble may last: what is impaired is healed only
     /// then.
-    fn go_on(&mut self) -> Result<bool, String> {
+    fn go_on(&mut self) -> Result<bool, Vec<String>> {
         let began = self.town.time.passed();
         for _ in 0..ROUNDS_MAX {
             self.town.round(|_, _| None::<()>)?;
@@ -244,14 +246,13 @@ impl Run<'_> {
         if self.instance.is_none() {
             let owner = "user:0".parse().expect("a valid owner");
             let first = at_once(self.town.store.owner_describe(&owner)).ok().and_then(|all| all.into_iter().next());
-            self.instance = first.as_ref().map(|one| one.reservation.instance);
-            self.create = first.map(|one| one.operation.id);
+            self.instance = first.map(|one| one.reservation.instance);
         }
     }
 
     fn begin(&mut self, name: &str, request: impl FnOnce(&Town) -> requests::Request) {
         let request = request(self.town);
-        self.town.tasks.push(Task::new(HERE, name, request));
+        self.town.tasks.push(Task::new(FIRST, name, request));
     }
 
     fn begin_work<F: Future<Output = String> + 'static>(
@@ -260,9 +261,13 @@ impl Run<'_> {
         work: impl FnOnce(std::sync::Arc<freehold_engine::control_plane::ControlPlane>, InstanceId) -> F,
     ) {
         if let Some(instance) = self.instance {
-            let work = work(self.town.nodes[HERE].control.clone(), instance);
-            self.town.tasks.push(Task::new(HERE, name, work));
+            let work = work(self.town.nodes[FIRST].control.clone(), instance);
+            self.town.tasks.push(Task::new(FIRST, name, work));
         }
+    }
+
+    fn there(&self) -> usize {
+        1 - self.here
     }
 
     /// Asks at a node while everybody else stands still.
@@ -277,46 +282,38 @@ impl Run<'_> {
         self.town.history.tell(format!("at {}: {:?}", self.cell.place, self.cell.occurrence));
         match self.cell.occurrence {
             Occurrence::Nothing => {}
-            Occurrence::Crash => self.town.crash(HERE),
-            Occurrence::FailOver => self.town.lose(HERE),
-            Occurrence::ShortPause => self.town.freeze(HERE, 5),
-            Occurrence::Pause => self.town.freeze(HERE, 15),
-            Occurrence::LongPause => self.town.freeze(HERE, 100),
+            Occurrence::Crash => self.town.crash(self.here),
+            Occurrence::FailOver => self.town.lose(self.here),
+            Occurrence::ShortPause => self.town.freeze(self.here, 5),
+            Occurrence::Pause => self.town.freeze(self.here, 15),
+            Occurrence::LongPause => self.town.freeze(self.here, 100),
             Occurrence::LeaseStolen => {
                 self.town.steal(operation);
-                let executor = self.town.nodes[HERE].executor.clone();
-                self.ask(HERE, "renew", |_| {
-                    Box::pin(async move {
-                        executor.renew().await;
-                        String::new()
-                    })
-                });
+                self.renew_here();
             }
-            Occurrence::ClockAhead => self.town.jump_node(HERE, HOUR_MICROS),
-            Occurrence::ClockBack => self.town.jump_node(HERE, -HOUR_MICROS),
+            Occurrence::ClockAhead => self.town.jump_node(self.here, HOUR_MICROS),
+            Occurrence::ClockBack => self.town.jump_node(self.here, -HOUR_MICROS),
             Occurrence::StoreClockAhead => self.town.jump_store(HOUR_MICROS),
-            Occurrence::SameKey => self.ask(THERE, "same key", |town| requests_create(town, THERE, CREATE)),
-            Occurrence::OtherBody => {
-                self.ask(THERE, "other body", |town| requests_create(town, THERE, Create { body: 2, ..CREATE }));
-            }
+            Occurrence::SameKey => self.ask_to_create("same key", CREATE),
+            Occurrence::OtherBody => self.ask_to_create("other body", Create { body: 2, ..CREATE }),
             Occurrence::NewKey => self.create_anew(),
-            Occurrence::Destroy => self.destroy(instance, THERE),
+            Occurrence::Destroy => self.destroy(instance, self.there()),
             Occurrence::DestroyInPause => {
-                self.town.freeze(HERE, 15);
-                self.destroy(instance, THERE);
+                self.town.freeze(self.here, 15);
+                self.destroy(instance, self.there());
             }
             Occurrence::DestroyInShortPause => {
-                self.town.freeze(HERE, 9);
-                self.destroy(instance, THERE);
+                self.town.freeze(self.here, 9);
+                self.destroy(instance, self.there());
             }
             Occurrence::DestroyOfStuck => self.destroy_of_stuck(instance),
             Occurrence::DestroyThenCreate => {
-                self.destroy(instance, THERE);
+                self.destroy(instance, self.there());
                 self.create_anew();
             }
             Occurrence::DestroyTwice => {
-                self.destroy(instance, THERE);
-                self.destroy(instance, HERE);
+                self.destroy(instance, self.there());
+                self.destroy(instance, self.here);
             }
             Occurrence::Stop => self.work_there("stop", move |control| async move {
                 format!("{:?}", requests::stop(&control, instance).await)
@@ -326,7 +323,7 @@ impl Run<'_> {
             }),
             Occurrence::Janitor => {
                 for _ in 0..2 {
-                    let pass = self.town.janitors_pass(THERE);
+                    let pass = self.town.janitors_pass(self.there());
                     self.town.ask_alone(pass);
                     self.town.pass(HORIZON.max(LEASE) + Duration::from_secs(1));
                 }
@@ -348,8 +345,8 @@ impl Run<'_> {
         name: &str,
         work: impl FnOnce(std::sync::Arc<freehold_engine::control_plane::ControlPlane>) -> F,
     ) {
-        let work = work(self.town.nodes[THERE].control.clone());
-        self.ask(THERE, name, |_| Box::pin(work));
+        let work = work(self.town.nodes[self.there()].control.clone());
+        self.ask(self.there(), name, |_| Box::pin(work));
     }
 
     fn destroy(&mut self, instance: InstanceId, node: usize) {
@@ -366,21 +363,31 @@ impl Run<'_> {
             task.stuck_until = Some(free_at);
         }
         let began = self.town.time.passed();
+        self.renew_here();
         while self.town.time.passed() < began + renewed {
-            let executor = self.town.nodes[HERE].executor.clone();
-            self.ask(HERE, "renew", |_| {
-                Box::pin(async move {
-                    executor.renew().await;
-                    String::new()
-                })
-            });
             self.town.pass(LEASE / 4);
+            self.renew_here();
         }
-        self.destroy(instance, THERE);
+        self.destroy(instance, self.there());
+    }
+
+    fn renew_here(&mut self) {
+        let executor = self.town.nodes[self.here].executor.clone();
+        self.ask(self.here, "renew", |_| {
+            Box::pin(async move {
+                executor.renew().await;
+                String::new()
+            })
+        });
     }
 
     fn create_anew(&mut self) {
-        self.ask(THERE, "create anew", |town| requests_create(town, THERE, Create { key: Some(1), ..CREATE }));
+        self.ask_to_create("create anew", Create { key: Some(1), ..CREATE });
+    }
+
+    fn ask_to_create(&mut self, name: &str, create: Create) {
+        let there = self.there();
+        self.ask(there, name, |town| requests_create(town, there, create));
     }
 
     /// What the cell must end in, beyond what is true of every world at rest.
@@ -401,8 +408,8 @@ impl Run<'_> {
             broken.push(format!("DestroyWins: the instance is {} at rest", reservation.status.name()));
         }
         // A context whose instance is gone is free.
-        let owner_has_another = self.cell.occurrence == Occurrence::DestroyThenCreate
-            || self.cell.occurrence == Occurrence::NewKey;
+        let owner_has_another =
+            self.cell.occurrence == Occurrence::DestroyThenCreate || self.cell.occurrence == Occurrence::NewKey;
         let peek = at_once(self.town.store.context_peek(&reservation.context, 1, None));
         if released && !owner_has_another && peek != Ok(ContextPeek::Free) {
             broken.push(format!("Settles: the context is not free: {peek:?}"));
