@@ -6,6 +6,7 @@
 mod bench;
 mod crash;
 mod http;
+mod proof;
 mod server;
 mod test;
 mod tidy;
@@ -30,6 +31,10 @@ enum Chore {
     Tidy,
     /// The real program with real processes, killed, frozen and with a disk that fails
     Crash(crash::Options),
+    /// The grid, the seeds, the twins and the models: everything that is proved by running it
+    Proof(proof::Options),
+    /// Seeds, for hours
+    Soak(proof::Soak),
     /// What the release program does per second, and bare SQLite beside it
     Bench(bench::Options),
 }
@@ -39,6 +44,8 @@ fn main() -> ExitCode {
         Chore::Test(options) => test::run(&options),
         Chore::Tidy => tidy::run(),
         Chore::Crash(options) => crash::run(&options),
+        Chore::Proof(options) => proof::run(&options),
+        Chore::Soak(options) => proof::soak(&options),
         Chore::Bench(options) => bench::run(&options),
     };
     match outcome {

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     audit, completions, config, demo, doctor, instance, key, leak, migrate, operation, owner, provider, reservation,
+    simulate,
 };
 use crate::serve::Serve;
 use crate::telemetry::LogFormat;
@@ -114,6 +115,8 @@ pub(crate) enum Command {
     /// Make, list and revoke API keys, on the machine of the registry
     #[command(subcommand)]
     Key(key::Key),
+    /// Run the engine in simulated worlds that fail on purpose, or replay one of them
+    Simulate(Box<simulate::Simulate>),
     /// Print the OpenAPI 3.1 document of the API
     Openapi,
     /// Look for what would keep a server from working on this machine

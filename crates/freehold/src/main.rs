@@ -46,7 +46,13 @@ fn main() -> ExitCode {
     }
     let json = cli.globals.json;
     let serves = matches!(cli.command, Command::Serve(_));
-    telemetry::start(cli.globals.log_format, if serves { "info" } else { "warn" });
+    let usual = match cli.command {
+        Command::Serve(_) => "info",
+        // Its worlds are full of what is worth a warning in the real one.
+        Command::Simulate(_) => "off",
+        _ => "warn",
+    };
+    telemetry::start(cli.globals.log_format, usual);
     let runtime = match runtime(serves) {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).tell(json),

@@ -15,7 +15,8 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Begins to log. `usual` is what is said when `RUST_LOG` does not decide: `info` for a server, `warn` for the rest.
+/// Begins to log. `usual` is what is said when `RUST_LOG` does not decide: `info` for a server, nothing for a
+/// simulation, `warn` for the rest.
 ///
 /// A `RUST_LOG` that cannot be read is reported in the log, and `usual` holds.
 pub(crate) fn start(format: LogFormat, usual: &str) {

@@ -2,7 +2,9 @@
 //!
 //! [`run`] is a storm and the calm after it; a failing seed replays exactly. Read [`town`] first.
 
+pub mod adapter;
 pub mod billing;
+pub mod campaign;
 pub mod chance;
 pub mod grid;
 pub mod ground;

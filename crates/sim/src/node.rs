@@ -96,6 +96,8 @@ pub struct Shared {
     pub chance: Chance,
     /// Names and keys.
     pub installation: Installation,
+    /// What instances run.
+    pub command: Vec<String>,
 }
 
 /// A server in one of its lives.
@@ -141,7 +143,7 @@ impl Node {
             render: Arc::new(Plain),
             idents: Idents::new(shared.installation.install.clone(), &shared.installation.mac_key),
             vault: Vault::new(&shared.installation.secret_key, chance),
-            policy: policy(),
+            policy: policy(shared.command.clone()),
             holder: holder.clone(),
             executes: true,
         });
@@ -187,9 +189,9 @@ pub fn plans() -> LocalBilling {
     }
 }
 
-/// How patient every simulated node is.
+/// How patient every simulated node is, and what its instances run.
 #[must_use]
-pub fn policy() -> Policy {
+pub fn policy(command: Vec<String>) -> Policy {
     Policy {
         instances_per_context: 1,
         default_provider: "local".parse().expect("a valid name"),
@@ -210,9 +212,6 @@ pub fn policy() -> Policy {
             "small".parse().expect("a valid name"),
             Tier { rank: 1, memory_mb: 256, cpu_millis: 1_000, volume_gb: 1 },
         )]),
-        templates: BTreeMap::from([(
-            "hello".to_owned(),
-            Template { image: None, command: vec!["hello".to_owned()], env: BTreeMap::new() },
-        )]),
+        templates: BTreeMap::from([("hello".to_owned(), Template { image: None, command, env: BTreeMap::new() })]),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Oracle {
     unresolved: BTreeSet<InstanceId>,
     released: BTreeSet<InstanceId>,
     on_record: BTreeMap<InstanceId, Vec<Resource>>,
+    /// Whose each instance is.
+    owners: BTreeMap<InstanceId, Owner>,
 }
 
 impl Oracle {
@@ -55,17 +57,13 @@ impl Oracle {
             }
         }
         let leaks = leaks(town);
-        let mut owners = BTreeSet::new();
-        for &instance in &written {
-            if let Some(registered) = at_once(town.store.instance_describe(instance)).ok().flatten() {
-                owners.insert(registered.reservation.context.owner().to_string());
-                broken.extend(self.look_at(town, &registered));
-            }
-        }
+        let owners: BTreeSet<Owner> = written.iter().filter_map(|instance| self.owner_of(town, *instance)).collect();
         for owner in owners {
-            let owner: Owner = owner.parse().expect("an owner that is on record");
-            let tenancies = tenancies(town, &owner, &leaks);
-            let found = check_context(&tenancies, 1);
+            let registered = at_once(town.store.owner_describe(&owner)).unwrap_or_default();
+            for one in registered.iter().filter(|one| written.contains(&one.reservation.instance)) {
+                broken.extend(self.look_at(town, one));
+            }
+            let found = check_context(&tenancies(town, registered, &leaks), 1);
             broken.extend(found.iter().map(|v| format!("{}: {:?} {}", v.invariant.name(), v.instance, v.detail)));
         }
         for (instance, operation) in town.shared.watch.keyed() {
@@ -78,6 +76,16 @@ impl Oracle {
             }
         }
         broken
+    }
+
+    fn owner_of(&mut self, town: &Town, instance: InstanceId) -> Option<Owner> {
+        if let Some(owner) = self.owners.get(&instance) {
+            return Some(owner.clone());
+        }
+        let registered = at_once(town.store.instance_describe(instance)).ok().flatten()?;
+        let owner = registered.reservation.context.owner().clone();
+        self.owners.insert(instance, owner.clone());
+        Some(owner)
     }
 
     /// Something happened at the provider: nothing may come to what is released, and nothing twice.
@@ -172,8 +180,7 @@ fn leaks(town: &Town) -> Vec<LeakRecord> {
     at_once(town.store.leak_list(true, None, PAGE)).map(|page| page.items).unwrap_or_default()
 }
 
-fn tenancies(town: &Town, owner: &Owner, leaks: &[LeakRecord]) -> Vec<Tenancy> {
-    let registered = at_once(town.store.owner_describe(owner)).unwrap_or_default();
+fn tenancies(town: &Town, registered: Vec<Registered>, leaks: &[LeakRecord]) -> Vec<Tenancy> {
     let tenancy = |one: Registered| {
         let instance = one.reservation.instance;
         Tenancy {

@@ -1,5 +1,6 @@
 //! What callers ask for. A caller whose server dies never hears the answer; one that hears it holds the world to it.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ pub(crate) type Request = Pin<Box<dyn Future<Output = Told>>>;
 
 /// How many contexts a storm has: few, so that they are fought over.
 pub(crate) const OWNERS: usize = 3;
+
+/// The variable that updates change.
+pub(crate) const CHANGED: &str = "CHANGED";
 
 /// How many keys each owner's backend uses, again and again.
 const KEYS: usize = 4;
@@ -96,7 +100,8 @@ pub(crate) async fn stop(control: &ControlPlane, instance: InstanceId) -> Result
 }
 
 pub(crate) async fn update(control: &ControlPlane, instance: InstanceId, to: usize) -> Result<Changed, WorkError> {
-    let spec = SpecChange { command: Some(vec!["hello".to_owned(), to.to_string()]), ..SpecChange::default() };
+    let env = BTreeMap::from([(CHANGED.to_owned(), to.to_string())]);
+    let spec = SpecChange { env: Some(env), ..SpecChange::default() };
     control.update(&caller(Actor::Platform), instance, UpdateRequest { spec, tier: None }).await
 }
 

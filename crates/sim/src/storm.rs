@@ -20,24 +20,24 @@ use crate::tasks::Task;
 use crate::town::{Land, Town, idents};
 use crate::watch::Watch;
 
-/// How likely things are to go wrong, in percent unless said.
+/// How likely things are to go wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// How many events the storm has.
     pub events: usize,
-    /// Of an event: that a node dies.
+    /// Of 1,000 events: how often a node dies.
     pub crash: u32,
-    /// Of an event: that a node freezes.
+    /// Of 1,000 events: how often a node freezes.
     pub freeze: u32,
-    /// Of an event: that a clock jumps.
+    /// Of 1,000 events: how often a clock jumps.
     pub clock: u32,
-    /// Of an event: that a lease is stolen.
+    /// Of 1,000 events: how often a lease is stolen.
     pub steal: u32,
-    /// Of a provider's call: that it goes wrong.
+    /// Of 100 calls to the provider: how many go wrong.
     pub provider: u32,
-    /// Of a billing call: that it goes wrong.
+    /// Of 100 calls to billing: how many go wrong.
     pub billing: u32,
-    /// Of a commit: that it is refused or its answer is lost.
+    /// Of 100 commits: how many are refused, or have their answer lost.
     pub commit: u32,
     /// Whether the provider breaks its word now and then: effects later than its horizon, deletes that come back.
     pub breaks_word: bool,
@@ -67,10 +67,10 @@ impl Profile {
     /// Everything does, often.
     pub const STORM: Self = Self {
         events: 2_000,
-        crash: 2,
-        freeze: 1,
-        clock: 1,
-        steal: 1,
+        crash: 4,
+        freeze: 3,
+        clock: 2,
+        steal: 4,
         provider: 25,
         billing: 15,
         commit: 4,
@@ -82,12 +82,12 @@ impl Profile {
     /// The profiles that have a name.
     pub const NAMED: [(&'static str, Self); 9] = [
         ("fair", Self::FAIR),
-        ("crashes", Self { events: 1_500, crash: 4, ..Self::FAIR }),
-        ("freezes", Self { events: 1_500, freeze: 4, steal: 1, ..Self::FAIR }),
-        ("clocks", Self { events: 1_500, clock: 3, crash: 1, ..Self::FAIR }),
+        ("crashes", Self { events: 1_500, crash: 15, ..Self::FAIR }),
+        ("freezes", Self { events: 1_500, freeze: 8, steal: 5, ..Self::FAIR }),
+        ("clocks", Self { events: 1_500, clock: 8, crash: 3, ..Self::FAIR }),
         ("provider", Self { events: 1_500, provider: 40, ..Self::FAIR }),
-        ("word-breaker", Self { events: 1_500, provider: 30, crash: 1, breaks_word: true, ..Self::FAIR }),
-        ("billing", Self { events: 1_500, billing: 40, crash: 1, ..Self::FAIR }),
+        ("word-breaker", Self { events: 1_500, provider: 30, crash: 3, breaks_word: true, ..Self::FAIR }),
+        ("billing", Self { events: 1_500, billing: 40, crash: 3, ..Self::FAIR }),
         ("commits", Self { events: 1_500, commit: 8, ..Self::FAIR }),
         ("storm", Self::STORM),
     ];
@@ -119,11 +119,11 @@ impl Profile {
             if chance.percent(50) { often } else { 0 }
         };
         Self {
-            events: 500 + chance.below(1_500),
-            crash: up_to(4),
-            freeze: up_to(3),
-            clock: up_to(2),
-            steal: up_to(2),
+            events: 400 + chance.below(800),
+            crash: up_to(10),
+            freeze: up_to(6),
+            clock: up_to(5),
+            steal: up_to(8),
             provider: up_to(45),
             billing: up_to(40),
             commit: up_to(8),
@@ -134,7 +134,7 @@ impl Profile {
     }
 }
 
-/// What a run came to.
+/// What a world came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Its seed.
@@ -143,8 +143,8 @@ pub struct Report {
     pub trace: Vec<String>,
     /// What was broken; empty if all is well.
     pub broken: Vec<String>,
-    /// How many events there were, those of the calm not counted.
-    pub events: u64,
+    /// How many steps it took: from one call to the next.
+    pub steps: u64,
     /// How many commits wrote something.
     pub commits: u64,
     /// How often each fault happened.
@@ -153,6 +153,22 @@ pub struct Report {
     pub crashed_at: Hits,
     /// The longest time that something stayed unresolved in the calm.
     pub slowest_settle: Duration,
+}
+
+impl Report {
+    /// What a town came to.
+    pub(crate) fn of(seed: u64, town: Town, broken: Vec<String>) -> Self {
+        Self {
+            seed,
+            trace: town.history.lines(),
+            broken,
+            steps: town.steps,
+            commits: town.store.stats().commits,
+            faults: town.shared.watch.faults(),
+            slowest_settle: town.slowest_settle,
+            crashed_at: town.crashed_at,
+        }
+    }
 }
 
 /// How many things are under way at once at the most.
@@ -179,36 +195,24 @@ pub fn run(seed: u64, profile: &Profile) -> Report {
     cloud.set_chance(provider_faults(*profile, chance.clone(), capabilities, watch.clone()));
     town.shared.billing.set_chance(billing_faults(profile.billing, chance.clone(), watch.clone()));
     town.decide_commits(commit_faults(profile.commit, chance, stormy.clone(), watch));
-    let mut storm = Storm { town, cloud, profile: *profile, events: 0 };
+    let mut storm = Storm { town, cloud, profile: *profile };
     let mut broken = storm.rage();
     if broken.is_empty() {
         broken = storm.town.calm(Some(&stormy));
     }
-    let Storm { town, events, .. } = storm;
-    Report {
-        seed,
-        trace: town.history.lines(),
-        broken,
-        events,
-        commits: town.store.stats().commits,
-        faults: town.shared.watch.faults(),
-        slowest_settle: town.slowest_settle,
-        crashed_at: town.crashed_at,
-    }
+    Report::of(seed, storm.town, broken)
 }
 
 struct Storm {
     town: Town,
     cloud: FakeCloud,
     profile: Profile,
-    events: u64,
 }
 
 impl Storm {
     fn rage(&mut self) -> Vec<String> {
         for event in 0..self.profile.events {
             self.happen();
-            self.events += 1;
             let broken = self.town.broken();
             if !broken.is_empty() {
                 self.town.history.tell(format!("broken at event {event}"));
@@ -224,7 +228,7 @@ impl Storm {
         town.pass(Duration::from_micros(chance.below(20_000) as u64));
         let node = chance.below(town.nodes.len());
         let Profile { crash, freeze, clock, steal, .. } = *profile;
-        let dice = chance.below(100) as u32;
+        let dice = chance.below(1_000) as u32;
         let faults = [crash, freeze, clock, steal];
         let below = |count: usize| faults[..count].iter().sum::<u32>();
         match dice {
@@ -232,13 +236,13 @@ impl Storm {
             dice if dice < below(2) => town.freeze(node, 1 + chance.below(100) as u32),
             dice if dice < below(3) => Self::jump(town, node, &chance),
             dice if dice < below(4) => Self::steal(town, &chance),
-            dice if dice < 17 => Self::ask(town, node),
-            dice if dice < 20 => town.tick(node),
-            dice if dice < 24 => town.renew(node),
-            dice if dice < 25 => town.look_after(node),
-            dice if dice < 26 && profile.janitor => town.sweep(node),
-            dice if dice < 28 => town.pass(Duration::from_millis(chance.below(5_000) as u64)),
-            dice if dice < 29 && profile.provider > 0 => self.impair(&chance),
+            dice if dice < 100 => Self::ask(town, node),
+            dice if dice < 130 => town.tick(node),
+            dice if dice < 160 => town.renew(node),
+            dice if dice < 168 => town.look_after(node),
+            dice if dice < 174 && profile.janitor => town.sweep(node),
+            dice if dice < 200 => town.pass(Duration::from_millis(chance.below(5_000) as u64)),
+            dice if dice < 206 && profile.provider > 0 => self.impair(&chance),
             _ => Self::go_on(town, &chance),
         }
     }
@@ -281,15 +285,22 @@ impl Storm {
         }
     }
 
-    /// Lets one thing that is under way on a node that is awake go on until its next call.
+    /// Lets one thing that is under way on a node that is awake go on for some calls, most often one.
     fn go_on(town: &mut Town, chance: &Chance) {
         let awake: Vec<usize> = (0..town.tasks.len()).filter(|&position| town.may_go_on(position)).collect();
-        if !awake.is_empty() {
-            let position = *chance.pick(&awake);
+        if awake.is_empty() {
+            return;
+        }
+        let number = town.tasks[*chance.pick(&awake)].number;
+        for _ in 0..=chance.below(BURST_MAX) {
+            let Some(position) = town.tasks.iter().position(|task| task.number == number) else { return };
             town.poll(position);
         }
     }
 }
+
+/// How many calls one thing goes on for at the most before others may: things get somewhere, and still meet.
+const BURST_MAX: usize = 8;
 
 /// What the providers of different worlds promise.
 pub(crate) const PROMISES: [Capabilities; 3] = [

@@ -60,6 +60,8 @@ pub struct Town {
     pub(crate) tasks: Vec<Task>,
     pub(crate) crashed_at: Hits,
     pub(crate) slowest_settle: Duration,
+    /// How often something went on from one call to the next.
+    pub(crate) steps: u64,
     /// Whether there is a janitor. Without one the oracle has to notice what is left.
     pub(crate) janitor: bool,
     store_clock: WrongClock,
@@ -73,6 +75,8 @@ pub struct Town {
 pub(crate) struct Land {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) ground: Arc<dyn Ground>,
+    /// What instances run.
+    pub(crate) command: Vec<String>,
 }
 
 impl Land {
@@ -83,6 +87,7 @@ impl Land {
         Self {
             provider: Arc::new(FakeProvider::new(cloud.clone(), idents.clone(), capabilities)),
             ground: Arc::new(cloud.clone()),
+            command: vec!["hello".to_owned()],
         }
     }
 }
@@ -117,6 +122,7 @@ impl Town {
             watch: Watch::new(store.clone(), time.clone()),
             chance: chance.clone(),
             installation: installation(),
+            command: land.command,
         };
         let clock = |off| WrongClock::new(time.clone(), off);
         let nodes = vec![Node::start(&shared, "node-a", clock(0)), Node::start(&shared, "node-b", clock(300_000_000))];
@@ -130,6 +136,7 @@ impl Town {
             tasks: Vec::new(),
             crashed_at: Hits::new(),
             slowest_settle: Duration::ZERO,
+            steps: 0,
             janitor: true,
             store_clock,
             frozen_until: vec![time.now(); nodes.len()],
@@ -324,6 +331,7 @@ impl Town {
 
     /// Lets the task at a position go on until its next call. Answers where its executor was last, if it passed a place.
     pub(crate) fn poll(&mut self, position: usize) -> Option<Place> {
+        self.steps += 1;
         let node = self.tasks[position].node;
         let told = self.tasks[position].go_on();
         let last = self.shared.places.take_last();
@@ -435,9 +443,7 @@ impl Town {
         for task in &mut self.tasks {
             task.stuck_until = None;
         }
-        for node in &self.nodes {
-            node.is_to_sweep();
-        }
+        let mut rested = false;
         let mut unresolved = BTreeMap::new();
         for rounds in 0..CALM_ROUNDS_MAX {
             if let Err(broken) = self.round(|_, _| None::<()>) {
@@ -450,7 +456,13 @@ impl Town {
             if let Some(late) = self.time_settling(&mut unresolved) {
                 return vec![late];
             }
-            if self.is_at_rest() {
+            let rests = self.is_at_rest();
+            if rests && !std::mem::replace(&mut rested, true) {
+                // What a janitor saw while something was still to come says nothing.
+                self.nodes.iter().for_each(Node::is_to_sweep);
+            }
+            rested &= rests;
+            if rests {
                 if self.janitor && self.is_to_sweep() {
                     continue;
                 }
@@ -462,8 +474,8 @@ impl Town {
         vec![format!("Settles: not at rest after {CALM_ROUNDS_MAX} rounds of calm")]
     }
 
-    /// Sends a janitor round, where the last one found something, or nobody went since the calm began. Answers whether
-    /// one goes.
+    /// Sends a janitor round, where the last one found something, or nobody went since everything came to rest. Answers
+    /// whether one goes.
     fn is_to_sweep(&mut self) -> bool {
         let Some(node) = self.awake().into_iter().next().filter(|node| !self.nodes[*node].is_swept()) else {
             return false;

@@ -24,6 +24,7 @@ use freehold_store::SqliteStore;
 
 use crate::ground::HORIZON;
 use crate::node::{LEASE, SEND_MARGIN};
+use crate::requests::CHANGED;
 use crate::tasks::at_once;
 use crate::time::VirtualTime;
 
@@ -48,7 +49,8 @@ struct Notes {
     /// Instances of which the provider said that something is gone that is not.
     lied_to: BTreeSet<InstanceId>,
     keys: BTreeMap<[u8; 32], Used>,
-    sent: BTreeMap<(InstanceId, Vec<String>, Option<String>), String>,
+    /// What was sent for an instance, by the update that it is for and the region.
+    sent: BTreeMap<(InstanceId, Option<String>, Option<String>), String>,
     answers: BTreeMap<OperationId, Answer>,
     faults: BTreeMap<&'static str, u64>,
 }
@@ -71,13 +73,15 @@ struct Window {
 
 type Windows = BTreeMap<(InstanceId, Epoch), Window>;
 
+/// When a node was first shown a resource in a list, and how often.
+type Listed = BTreeMap<(ResourceKind, String), (Duration, u32)>;
+
 /// The watch over one node in one of its lives.
 #[derive(Clone)]
 pub struct Post {
     watch: Watch,
     windows: Arc<Mutex<Windows>>,
-    /// When this node was first shown a resource in a list, and how often.
-    listed: Arc<Mutex<BTreeMap<(ResourceKind, String), (Duration, u32)>>>,
+    listed: Arc<Mutex<Listed>>,
 }
 
 /// What the rule says of an admission, before the store is asked.
@@ -359,9 +363,10 @@ impl Post {
 
     fn sends_the_same(&self, instance: InstanceId, blueprint: &Blueprint) {
         let Blueprint { command, image, env, memory_mb, cpu_millis, volume_gb, region } = blueprint;
-        let bytes = format!("{image:?} {env:?} {memory_mb} {cpu_millis} {volume_gb}");
+        let bytes = format!("{command:?} {image:?} {env:?} {memory_mb} {cpu_millis} {volume_gb}");
+        let update = env.get(CHANGED).cloned();
         let mut notes = self.watch.notes();
-        let first = notes.sent.entry((instance, command.clone(), region.clone())).or_insert_with(|| bytes.clone());
+        let first = notes.sent.entry((instance, update, region.clone())).or_insert_with(|| bytes.clone());
         if *first != bytes {
             let what = format!("SameAnswer: {instance} was sent as {first}, and then as {bytes}");
             notes.broken.push(what);

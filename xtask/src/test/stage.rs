@@ -22,6 +22,8 @@ pub(super) enum Stage {
     Tests,
     /// The examples in the documentation
     Doc,
+    /// The grid, the seeds, the twins and the models
+    Proof,
     /// The server is killed, frozen and has a disk that fails
     Crash,
 }
@@ -42,8 +44,8 @@ impl From<anyhow::Error> for Failure {
 
 impl Stage {
     /// Every stage in the order of a whole run.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Fmt, Self::Tidy, Self::Deny, Self::Clippy, Self::Tests, Self::Doc, Self::Crash];
+    pub(super) const ALL: [Self; 8] =
+        [Self::Fmt, Self::Tidy, Self::Deny, Self::Clippy, Self::Tests, Self::Doc, Self::Proof, Self::Crash];
 
     /// What `--only` calls it.
     pub(super) fn name(self) -> &'static str {
@@ -53,6 +55,7 @@ impl Stage {
             Self::Deny => "deny",
             Self::Clippy => "clippy",
             Self::Tests => "tests",
+            Self::Proof => "proof",
             Self::Doc => "doc",
             Self::Crash => "crash",
         }
@@ -66,6 +69,7 @@ impl Stage {
             Self::Deny => "licences, sources and banned crates",
             Self::Clippy => "lints of the whole workspace, warnings are errors",
             Self::Tests => "every test of the workspace",
+            Self::Proof => "the grid, the seeds, the twins and the models",
             Self::Doc => "examples in the documentation",
             Self::Crash => "the server, killed, frozen and with a disk that fails",
         }
@@ -77,10 +81,15 @@ impl Stage {
             Self::Fmt => cargo("fmt --all --check"),
             Self::Tidy => Ok(tidy::run().map(|()| None)?),
             Self::Deny => deny(),
-            Self::Clippy => cargo("clippy --workspace --all-targets --locked -- -D warnings"),
+            Self::Clippy => {
+                cargo("clippy --workspace --all-targets --locked -- -D warnings")?;
+                // The proof is built with switches that nothing else has.
+                cargo("clippy --package freehold-sim --all-targets --features twins --locked -- -D warnings")
+            }
             Self::Tests => runner::run(),
             Self::Doc if examples::any()? => cargo("test --workspace --doc --locked"),
             Self::Doc => Ok(Some("doc: the documentation has no examples to run".to_owned())),
+            Self::Proof => cargo("xtask proof"),
             Self::Crash => cargo(&format!("xtask crash --kills {CRASH_KILLS}")),
         }
     }

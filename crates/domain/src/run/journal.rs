@@ -156,8 +156,9 @@ pub(super) fn fold(change: &mut Change, step: Step, finding: &Finding, at: Times
     record.finished_at = Some(at);
     // A look has no intent on record to count it. One that settles a doubt about a send is no try: it is what the next
     // one waits for.
-    let settles = matches!(finding, Finding::Done(Effect::Seen { observation, .. }) if observation.conclusive);
-    if !answered && !(settles && step.may_create()) {
+    let conclusive = matches!(finding, Finding::Done(Effect::Seen { observation, .. }) if observation.conclusive);
+    let settles = conclusive && step.may_create();
+    if !answered && !settles {
         record.attempts += 1;
     }
     match finding {

@@ -163,11 +163,11 @@ impl Model for Freehold {
     }
 }
 
-/// Two faults and a destroy in every order: 214,243 states, 58 steps deep.
+/// Two faults and a destroy in every order: 214,864 states, 58 steps deep.
 const FULL: Bounds = Bounds { faults: 2, max_attempts: 2, destroys: 1, overrides: 0 };
-/// Both instances destroyed, one fault: 102,435 states, 59 steps deep.
+/// Both instances destroyed, one fault: 103,094 states, 59 steps deep.
 const DESTROYED_TWICE: Bounds = Bounds { faults: 1, max_attempts: 2, destroys: 2, overrides: 0 };
-/// An operator's override at any moment, one fault: 51,547 states, 51 steps deep.
+/// An operator's override at any moment, one fault: 51,384 states, 51 steps deep.
 const OVERRIDDEN: Bounds = Bounds { faults: 1, max_attempts: 1, destroys: 0, overrides: 1 };
 
 /// Searches everything within the bounds; nothing may break. Gives the names of what it reached.
@@ -193,27 +193,31 @@ fn search(bounds: Bounds) -> (BTreeSet<&'static str>, BTreeSet<Remark>) {
     (reached, remarks)
 }
 
-#[test]
-fn nothing_breaks_in_any_order_of_two_faults_and_the_search_gets_everywhere() {
-    let (reached, remarks) = search(FULL);
-    let unreached: Vec<_> = Freehold::new(Without::Nothing, FULL)
-        .properties()
-        .into_iter()
-        .filter(|property| !property.expectation.discovery_is_failure() && !reached.contains(property.name))
-        .map(|property| property.name)
-        .collect();
-    assert!(unreached.is_empty(), "never reached: {unreached:?}");
+/// Searches everything within the bounds. The search gets everywhere but where these bounds do not lead.
+fn search_everywhere_but(bounds: Bounds, out_of_bounds: &[&str]) {
+    let (reached, remarks) = search(bounds);
+    let properties = Freehold::new(Without::Nothing, bounds).properties();
+    let sometimes = properties.iter().filter(|property| !property.expectation.discovery_is_failure());
+    let unreached: Vec<_> = sometimes.map(|property| property.name).filter(|name| !reached.contains(name)).collect();
+    assert_eq!(unreached, out_of_bounds, "never reached");
     assert_eq!(remarks, BTreeSet::from(Remark::ALL));
 }
 
 #[test]
+fn nothing_breaks_in_any_order_of_two_faults() {
+    search_everywhere_but(FULL, &[]);
+}
+
+#[test]
 fn nothing_breaks_when_both_instances_are_destroyed() {
-    search(DESTROYED_TWICE);
+    search_everywhere_but(DESTROYED_TWICE, &[]);
 }
 
 #[test]
 fn nothing_breaks_around_an_override() {
-    search(OVERRIDDEN);
+    let needs_a_destroy =
+        ["a second instance is made while the first is removed", "a destroy beats a provision in flight"];
+    search_everywhere_but(OVERRIDDEN, &needs_a_destroy);
 }
 
 fn twin(without: Without, bounds: Bounds) {

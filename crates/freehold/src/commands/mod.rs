@@ -15,6 +15,7 @@ pub(crate) mod operation;
 pub(crate) mod owner;
 pub(crate) mod provider;
 pub(crate) mod reservation;
+pub(crate) mod simulate;
 
 mod chain;
 mod confirm;
@@ -48,6 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => command.run(&context),
         Command::Migrate(command) => command.run(&context),
         Command::Key(command) => command.run(&context).await,
+        Command::Simulate(command) => command.run(&context),
         Command::Openapi => openapi::run(context.output),
         Command::Doctor(command) => command.run(&context).await,
         Command::Completions(command) => command.run(),

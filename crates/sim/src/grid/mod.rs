@@ -15,12 +15,15 @@ use crate::chance::Chance;
 use crate::ground::HORIZON;
 use crate::node::LEASE;
 use crate::requests::{self, Create};
-use crate::storm::PROMISES;
+use crate::storm::{PROMISES, Report};
 use crate::tasks::{Task, at_once};
 use crate::town::{Land, Town, idents};
 use std::time::Duration;
 
 pub use cell::{Cell, NoSuchCell, Occurrence, Promise, Trouble, all};
+
+/// What decides ids in every cell, and nothing else.
+const SEED: u64 = 1;
 
 /// How many rounds it may take until an executor is at the place.
 const ROUNDS_MAX: usize = 500;
@@ -34,25 +37,12 @@ const FIRST: usize = 0;
 /// An hour, in microseconds.
 const HOUR_MICROS: i64 = 3_600_000_000;
 
-/// What a cell came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// What was broken; empty if all is well.
-    pub broken: Vec<String>,
-    /// Its history, line by line.
-    pub trace: Vec<String>,
-    /// How many commits wrote something.
-    pub commits: u64,
-    /// The longest time that something stayed unresolved in the calm.
-    pub slowest_settle: Duration,
-}
-
 /// Runs a cell.
 ///
 /// # Panics
 /// When the store cannot be opened in memory.
 #[must_use]
-pub fn run(cell: &Cell) -> Outcome {
+pub fn run(cell: &Cell) -> Report {
     let capabilities = match cell.promise {
         Promise::NamesAndSeal => PROMISES[0],
         Promise::SealOnly => PROMISES[1],
@@ -64,19 +54,14 @@ pub fn run(cell: &Cell) -> Outcome {
 }
 
 /// Runs a cell on a land of its own.
-pub(crate) fn run_on(cell: &Cell, land: Land) -> Outcome {
-    let mut town = Town::found(Chance::of(1), land);
+pub(crate) fn run_on(cell: &Cell, land: Land) -> Report {
+    let mut town = Town::found(Chance::of(SEED), land);
     town.history.tell(cell.to_string());
     let mut broken = Run { town: &mut town, cell, instance: None, here: FIRST }.go();
     if broken.is_empty() {
         broken = town.broken();
     }
-    Outcome {
-        broken,
-        trace: town.history.lines(),
-        commits: town.store.stats().commits,
-        slowest_settle: town.slowest_settle,
-    }
+    Report::of(SEED, town, broken)
 }
 
 /// What the executor comes to the place by.

@@ -201,7 +201,7 @@ impl Core {
         }
         match fault {
             CommitFault::None => Ok(()),
-            _ if !stands(Protection::AnswerAfterCommit) => Ok(()),
+            CommitFault::Refuse | CommitFault::Lose { .. } if !stands(Protection::AnswerAfterCommit) => Ok(()),
             CommitFault::Lose { .. } if !stands(Protection::LostCommitIsUnknown) => {
                 Err(StoreError::Unavailable("a lost answer was taken for a refusal".to_owned()))
             }

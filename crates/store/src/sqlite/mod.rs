@@ -40,6 +40,7 @@ use std::time::Duration;
 
 use freehold_domain::invariants::Invariant;
 use freehold_domain::lease::LeaseTerm;
+use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{Clock, StoreError};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -197,6 +198,14 @@ impl SqliteStore {
             Mode::Inline(_) => 0,
             Mode::Threads { log, .. } => log.pages(),
         }
+    }
+
+    /// When the last event on the audit trail happened, by the clock that wrote it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the trail cannot be read.
+    pub async fn last_told_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.list(audit::last_at).await
     }
 
     /// How many violations of invariants were seen, by invariant.
