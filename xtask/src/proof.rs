@@ -16,7 +16,7 @@ const PAGE: &str = "docs/reference/proof.md";
 const HEAD: &str = "\
 # Proof
 
-Written by `cargo xtask proof --write`, on two cores. `cargo xtask proof` runs the same and fails when anything is broken,
+Written by `cargo xtask proof --write`. `cargo xtask proof` runs the same and fails when anything is broken,
 when a cell is not reached, or when a missing protection is not noticed; it is a stage of `cargo xtask test`.
 
 What is run here is the engine of the program over its own SQLite store, in one thread for each world, in virtual time.

@@ -121,7 +121,7 @@ protections! {
     /// What an operation works on is not swept.
     BusyIsNotSwept: "the janitor sweeps what is being created",
     /// What is an instance's own is not swept.
-    OwnIsNotSwept: "the janitor sweeps what a complete instance runs on",
+    OwnIsNotSwept: "the janitor begins sweeps of what a complete instance runs on, for ever",
     /// The records refuse who comes late.
     RecordsRefuseLate: "a row is written for an instance that is being removed",
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use freehold_domain::event::Actor;
 use freehold_domain::ids::{InstanceId, LeakId, OperationId, SubscriptionId};
 use freehold_domain::lease::{Holder, ProviderName, TierName};
 use freehold_domain::plan::{Capabilities, Patience};
@@ -11,7 +12,7 @@ use freehold_domain::resource::RuntimeState;
 use freehold_domain::time::Timestamp;
 
 use crate::ident::Idents;
-use crate::ports::{Billing, Clock, Driver, Entropy, Gaps, Meter, Provider, Records, Render, Store};
+use crate::ports::{Asked, Billing, Clock, Driver, Entropy, Gaps, Meter, Provider, Records, Render, Store};
 use crate::spec::Vault;
 
 /// What a tier stands for. Tiers are ordered by rank; a plan allows up to its tier.
@@ -167,6 +168,17 @@ macro_rules! mint {
 mint!(mint_instance: InstanceId, mint_operation: OperationId, mint_subscription: SubscriptionId, mint_leak: LeakId);
 
 impl World {
+    /// What a reconciler asks for, by its name.
+    pub(crate) fn asked_by_itself(&self, reconciler: &str) -> Asked {
+        Asked {
+            operation: self.mint_operation(),
+            actor: Actor::System,
+            request_id: reconciler.to_owned(),
+            deadline_in: self.policy.deadline,
+            holder: self.executes.then(|| self.holder.clone()),
+        }
+    }
+
     pub(crate) fn provider(&self, name: &ProviderName) -> Option<&Arc<dyn Provider>> {
         self.providers.get(name)
     }

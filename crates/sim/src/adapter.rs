@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use freehold_domain::ids::InstanceId;
+use freehold_domain::operation::Step;
 use freehold_domain::plan::Capabilities;
 use freehold_domain::resource::{
     Custody, Observation, Outcome, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState,
@@ -65,7 +66,8 @@ pub enum Selection {
 pub struct Verdict {
     /// How many cells were run to rest.
     pub cells: usize,
-    /// Places that this provider never comes to: a runtime that is up at once is not waited for.
+    /// Places that this provider never comes to, of the only step that may be left out: a runtime that is up at once is not
+    /// waited for.
     pub unreached: BTreeSet<String>,
     /// What broke, by cell.
     pub broken: Vec<(String, Vec<String>)>,
@@ -112,10 +114,12 @@ pub fn prove(subject: &Subject<'_>, selection: Selection, progress: impl Fn(usiz
         verdict.cells += 1;
         progress(verdict.cells);
         let unreached = format!("the grid: {} was not reached", cell.place);
-        if report.broken.first() == Some(&unreached) {
+        let mut broken = report.broken;
+        broken.append(&mut adapter.between().blind);
+        if cell.place.step == Step::Ready && broken == [unreached] {
             verdict.unreached.insert(cell.place.to_string());
-        } else if !report.broken.is_empty() {
-            verdict.broken.push((cell.to_string(), report.broken));
+        } else if !broken.is_empty() {
+            verdict.broken.push((cell.to_string(), broken));
         }
     }
     verdict
@@ -141,6 +145,8 @@ struct Between {
     sight: Option<(Sight, Timestamp)>,
     looks: u64,
     as_it_was: BTreeMap<InstanceId, Observation>,
+    /// Looks of the oracle's own that proved nothing.
+    blind: Vec<String>,
 }
 
 /// What is between the engine and an adapter.
@@ -268,7 +274,13 @@ fn refused<T>(class: RejectionClass) -> Met<T> {
 
 impl Ground for Faulty {
     fn live_of(&self, ident: &Ident) -> Vec<Resource> {
-        let seen = self.wait(self.provider.observe(ident)).map(|seen| seen.found).unwrap_or_default();
+        let seen = match self.wait(self.provider.observe(ident)) {
+            Ok(seen) if seen.conclusive => seen.found,
+            inconclusive => {
+                self.between().blind.push(format!("a look that nothing impairs proves nothing: {inconclusive:?}"));
+                return Vec::new();
+            }
+        };
         seen.into_iter().filter(|found| found.custody == Custody::Ours).map(|found| found.resource).collect()
     }
 

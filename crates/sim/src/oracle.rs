@@ -59,7 +59,7 @@ impl Oracle {
         let leaks = leaks(town);
         let owners: BTreeSet<Owner> = written.iter().filter_map(|instance| self.owner_of(town, *instance)).collect();
         for owner in owners {
-            let registered = at_once(town.store.owner_describe(&owner)).unwrap_or_default();
+            let registered = read(town, town.store.owner_describe(&owner));
             for one in registered.iter().filter(|one| written.contains(&one.reservation.instance)) {
                 broken.extend(self.look_at(town, one));
             }
@@ -70,7 +70,7 @@ impl Oracle {
             if !written.contains(&instance) {
                 continue;
             }
-            let view = at_once(town.store.operation_describe(operation)).ok().flatten();
+            let view = read(town, town.store.operation_describe(operation));
             if let Some(answer) = view.and_then(|view| view.answer) {
                 town.shared.watch.answered(operation, &answer);
             }
@@ -82,7 +82,7 @@ impl Oracle {
         if let Some(owner) = self.owners.get(&instance) {
             return Some(owner.clone());
         }
-        let registered = at_once(town.store.instance_describe(instance)).ok().flatten()?;
+        let registered = read(town, town.store.instance_describe(instance))?;
         let owner = registered.reservation.context.owner().clone();
         self.owners.insert(instance, owner.clone());
         Some(owner)
@@ -90,17 +90,18 @@ impl Oracle {
 
     /// Something happened at the provider: nothing may come to what is released, and nothing twice.
     fn look_behind(&self, town: &Town, instance: InstanceId) -> Vec<String> {
-        let registered = at_once(town.store.instance_describe(instance)).ok().flatten();
+        let registered = read(town, town.store.instance_describe(instance));
         let Some(reservation) = registered.map(|registered| registered.reservation) else { return Vec::new() };
         let live = town.ground.live_of(&town.idents.of(instance, &reservation.context));
+        let watch = &town.shared.watch;
         let mut broken = Vec::new();
-        if town.shared.watch.is_excused(instance) {
-            return broken;
-        }
-        if self.released.contains(&instance) && !live.is_empty() && !is_overridden(&reservation) {
+        let proven = self.released.contains(&instance) && !is_overridden(&reservation);
+        if proven && !live.is_empty() && !watch.may_come_late(instance) {
             broken.push(format!("NoEarlyRelease: {live:?} came to {instance} after its release"));
         }
-        broken.extend(doubled(instance, &live));
+        if !watch.may_have_two(instance) {
+            broken.extend(doubled(instance, &live));
+        }
         broken
     }
 
@@ -117,7 +118,7 @@ impl Oracle {
         let dropped = was_on_record.iter().filter(|was| !reservation.resources.iter().any(|is| is.same_thing(was)));
         let live = town.ground.live_of(&town.idents.of(instance, &reservation.context));
         for gone in dropped.filter(|gone| live.iter().any(|there| there.same_thing(gone))) {
-            if !town.shared.watch.was_lied_to(instance) && !town.shared.watch.is_excused(instance) {
+            if !town.shared.watch.was_lied_to(instance) && !town.shared.watch.may_have_two(instance) {
                 broken.push(format!("NoForget: {} {} is there and not on record", gone.kind, gone.id));
             }
         }
@@ -132,14 +133,14 @@ impl Oracle {
         if started > 1 {
             broken.push(format!("BillOnce: {instance} was subscribed for {started} times"));
         }
-        if !town.shared.watch.is_excused(instance) {
+        if !town.shared.watch.may_have_two(instance) {
             broken.extend(doubled(instance, &live));
         }
         if matches!(reservation.status, Status::Released { .. })
             && self.released.insert(instance)
             && !is_overridden(reservation)
         {
-            if !live.is_empty() && !town.shared.watch.is_excused(instance) {
+            if !live.is_empty() && !town.shared.watch.may_come_late(instance) {
                 broken.push(format!("NoEarlyRelease: {instance} is released and {live:?} is there"));
             }
             if town.shared.billing.is_active(instance) {
@@ -161,6 +162,7 @@ impl Oracle {
         }
         broken.extend(check_promises(town, &registered));
         broken.extend(check_chain(&trail));
+        broken.extend(town.shared.watch.all_broken());
         broken
     }
 }
@@ -176,15 +178,24 @@ fn doubled(instance: InstanceId, live: &[Resource]) -> Option<String> {
     Some(format!("OneCanonical: {instance} has {} of {kind}", count(kind)))
 }
 
+/// What a read says. None is made to fail: one that does is a defect.
+fn read<T: Default, E: std::fmt::Display>(town: &Town, reading: impl Future<Output = Result<T, E>>) -> T {
+    at_once(reading).unwrap_or_else(|error| {
+        town.shared.watch.broken(format!("a read failed: {error}"));
+        T::default()
+    })
+}
+
 fn leaks(town: &Town) -> Vec<LeakRecord> {
-    at_once(town.store.leak_list(true, None, PAGE)).map(|page| page.items).unwrap_or_default()
+    let page = async { town.store.leak_list(true, None, PAGE).await.map(|page| page.items) };
+    read(town, page)
 }
 
 fn tenancies(town: &Town, registered: Vec<Registered>, leaks: &[LeakRecord]) -> Vec<Tenancy> {
     let tenancy = |one: Registered| {
         let instance = one.reservation.instance;
         Tenancy {
-            records: at_once(town.store.describe(instance)).unwrap_or_default(),
+            records: read(town, town.store.describe(instance)),
             leaked: leaks.iter().any(|leak| leak.instance == instance),
             reservation: one.reservation,
             route: one.route,
@@ -196,27 +207,29 @@ fn tenancies(town: &Town, registered: Vec<Registered>, leaks: &[LeakRecord]) -> 
 fn everything(town: &Town) -> Vec<Registered> {
     let mut all = Vec::new();
     let mut query = InstanceQuery { limit: PAGE, ..InstanceQuery::default() };
-    while let Ok(page) = at_once(town.store.instance_list(&query)) {
-        all.extend(page.items);
-        match page.next {
+    loop {
+        let page = async { town.store.instance_list(&query).await.map(|page| (page.items, page.next)) };
+        let (items, next) = read(town, page);
+        all.extend(items);
+        match next {
             Some(next) => query.after = Some(next),
-            None => break,
+            None => return all,
         }
     }
-    all
 }
 
 fn trail(town: &Town) -> Vec<AuditRecord> {
     let mut all = Vec::new();
     let mut query = AuditQuery { after: 0, instance: None, limit: PAGE };
-    while let Ok(page) = at_once(town.store.audit_read(&query)) {
-        all.extend(page.items);
-        match page.next {
+    loop {
+        let page = async { town.store.audit_read(&query).await.map(|page| (page.items, page.next)) };
+        let (items, next) = read(town, page);
+        all.extend(items);
+        match next {
             Some(next) => query.after = next,
-            None => break,
+            None => return all,
         }
     }
-    all
 }
 
 fn check_end(town: &Town, registered: &Registered, leaks: &[LeakRecord]) -> Vec<String> {

@@ -15,7 +15,7 @@ use freehold_domain::plan::Capabilities;
 use freehold_domain::route::Endpoint;
 use freehold_domain::time::Timestamp;
 use freehold_engine::ident::Idents;
-use freehold_engine::ports::{Installation, Provider, Store};
+use freehold_engine::ports::{Clock, Installation, Provider, Store};
 use freehold_engine::reconcilers::{drift, due, janitor};
 use freehold_providers::fake::{FakeCloud, FakeProvider};
 use freehold_store::{CommitFault, SqliteOptions, SqliteStore};
@@ -113,13 +113,14 @@ impl Town {
         let options = SqliteOptions::memory(Arc::new(store_clock.clone()), LeaseTerm(LEASE))
             .fault(move || asked.lock().unwrap_or_else(PoisonError::into_inner)());
         let store = Arc::new(SqliteStore::open(options).expect("a store in memory opens"));
+        let promises = land.provider.capabilities();
         let shared = Shared {
             store: store.clone(),
             far_records: FarRecords::over(store.clone()),
             provider: land.provider,
             billing: FarBilling::new(plans()),
             places: Places::default(),
-            watch: Watch::new(store.clone(), time.clone()),
+            watch: Watch::new(store.clone(), time.clone(), promises),
             chance: chance.clone(),
             installation: installation(),
             command: land.command,
@@ -234,13 +235,12 @@ impl Town {
         self.history.tell(format!("the store's clock jumps by {by_micros} µs"));
         self.shared.watch.count("store's clock jumps forward");
         for instance in self.history.promise(|promises| promises.admitted.clone()) {
-            self.shared.watch.excuse(instance);
+            self.shared.watch.may_be_late(instance);
         }
     }
 
     /// The time by the store's clock.
     pub(crate) fn store_now(&self) -> Timestamp {
-        use freehold_engine::ports::Clock;
         self.store_clock.now()
     }
 
@@ -251,8 +251,8 @@ impl Town {
         let thief = Holder { incarnation: self.chance.draw(), ..holder };
         let stolen = at_once(self.store.claim(operation, &thief));
         self.history.tell(format!("the lease of {operation} is stolen: {}", matches!(stolen, Ok(Ok(_)))));
-        self.shared.watch.count("lease stolen");
         if let Ok(Ok((run, _))) = stolen {
+            self.shared.watch.count("lease stolen");
             self.shared.watch.wrote(run.reservation.instance);
         }
     }

@@ -14,7 +14,8 @@ use std::time::Duration;
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::lease::{Epoch, Lease};
 use freehold_domain::ledger::Refusal;
-use freehold_domain::operation::Operation;
+use freehold_domain::operation::{Operation, Step};
+use freehold_domain::plan::Capabilities;
 use freehold_domain::reservation::Status;
 use freehold_domain::resource::{Resource, ResourceKind};
 use freehold_engine::ports::{
@@ -43,9 +44,12 @@ struct Notes {
     written: BTreeSet<InstanceId>,
     /// Instances of which a call was answered since the oracle looked behind last.
     touched: BTreeSet<InstanceId>,
-    /// Instances to which the provider broke its word, or a call came too late: what comes of it is the janitor's.
-    excused: BTreeSet<InstanceId>,
-    all_excused: bool,
+    /// Instances to which something may come back that was deleted.
+    returning: BTreeSet<InstanceId>,
+    /// Instances to which a call may come later than anybody waits: what comes of it is the janitor's.
+    late: BTreeSet<InstanceId>,
+    /// Instances of which a second copy may be made at once.
+    doubled: BTreeSet<InstanceId>,
     /// Instances of which the provider said that something is gone that is not.
     lied_to: BTreeSet<InstanceId>,
     keys: BTreeMap<[u8; 32], Used>,
@@ -61,6 +65,7 @@ pub struct Watch {
     notes: Arc<Mutex<Notes>>,
     truth: Arc<SqliteStore>,
     time: VirtualTime,
+    promises: Capabilities,
 }
 
 /// Until when a node's calls for an instance may leave, and arrive, under an epoch: by the answers that it was given. One
@@ -82,6 +87,9 @@ pub struct Post {
     watch: Watch,
     windows: Arc<Mutex<Windows>>,
     listed: Arc<Mutex<Listed>>,
+    /// How many intents of each step this node has on record whose call has not left: two executors of one node, of which
+    /// one is fenced and does not know it, may have one each.
+    intended: Arc<Mutex<BTreeMap<(InstanceId, Step), u32>>>,
 }
 
 /// What the rule says of an admission, before the store is asked.
@@ -94,10 +102,10 @@ pub(crate) struct Expected {
 }
 
 impl Watch {
-    /// Over a store that can be asked without anybody yielding.
+    /// Over a store that can be asked without anybody yielding, and a provider that promises so much.
     #[must_use]
-    pub fn new(truth: Arc<SqliteStore>, time: VirtualTime) -> Self {
-        Self { notes: Arc::default(), truth, time }
+    pub fn new(truth: Arc<SqliteStore>, time: VirtualTime, promises: Capabilities) -> Self {
+        Self { notes: Arc::default(), truth, time, promises }
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -137,21 +145,34 @@ impl Watch {
         self.notes().touched.insert(instance);
     }
 
-    /// The provider, or the network, does more to this instance than it may.
-    pub fn excuse(&self, instance: InstanceId) {
-        self.notes().excused.insert(instance);
+    /// What the provider deletes of an instance may come back.
+    pub fn may_return(&self, instance: InstanceId) {
+        self.notes().returning.insert(instance);
     }
 
-    /// It does so to whatever comes.
-    pub fn excuse_all(&self) {
-        self.notes().all_excused = true;
+    /// A call for an instance may take effect later than anybody waits for it.
+    pub fn may_be_late(&self, instance: InstanceId) {
+        self.notes().late.insert(instance);
     }
 
-    /// Whether what is left of an instance is the janitor's to find.
+    /// The provider makes a second copy at once.
+    pub fn may_double(&self, instance: InstanceId) {
+        self.notes().doubled.insert(instance);
+    }
+
+    /// Whether something may come to an instance behind its release: nothing that is late gets past a seal.
     #[must_use]
-    pub fn is_excused(&self, instance: InstanceId) -> bool {
+    pub fn may_come_late(&self, instance: InstanceId) -> bool {
         let notes = self.notes();
-        notes.all_excused || notes.excused.contains(&instance)
+        notes.returning.contains(&instance) || (!self.promises.seals && notes.late.contains(&instance))
+    }
+
+    /// Whether an instance may have two of a kind for a while: never where names are enforced.
+    #[must_use]
+    pub fn may_have_two(&self, instance: InstanceId) -> bool {
+        let notes = self.notes();
+        let doubled = notes.late.contains(&instance) || notes.doubled.contains(&instance);
+        notes.returning.contains(&instance) || (!self.promises.enforces_names && doubled)
     }
 
     /// The provider says that something of this instance is gone that is not.
@@ -275,7 +296,7 @@ impl Post {
     /// A post at a node that begins a life.
     #[must_use]
     pub fn new(watch: Watch) -> Self {
-        Self { watch, windows: Arc::default(), listed: Arc::default() }
+        Self { watch, windows: Arc::default(), listed: Arc::default(), intended: Arc::default() }
     }
 
     /// The world's watch.
@@ -342,9 +363,21 @@ impl Post {
         }
     }
 
-    /// A call that may make something is about to leave.
-    pub(crate) fn leaves(&self, kind: Option<ResourceKind>, order: &Order<'_>) {
-        let instance = order.ident.instance;
+    /// The intent of a step is on record.
+    pub(crate) fn intends(&self, instance: InstanceId, step: Step) {
+        *self.intended.lock().unwrap_or_else(PoisonError::into_inner).entry((instance, step)).or_default() += 1;
+    }
+
+    /// A call that makes or changes a runtime, or what it needs, is about to leave.
+    pub(crate) fn sends(&self, step: Step, order: &Order<'_>) {
+        self.leaves(step, order.ident.instance);
+        if matches!(step, Step::Base | Step::Storage | Step::Runtime) {
+            self.sends_the_same(order.ident.instance, order.blueprint);
+        }
+    }
+
+    /// A call that may change something is about to leave: on a lease that is good for it, behind an intent of its own.
+    pub(crate) fn leaves(&self, step: Step, instance: InstanceId) {
         let now = self.monotonic();
         let until = self.window(instance).leave;
         if until <= now + SEND_MARGIN {
@@ -352,12 +385,13 @@ impl Post {
                 "EpochMonotone: a call for {instance} leaves at {now:?} on a lease that is good until {until:?}"
             ));
         }
-        let registered = at_once(self.watch.truth.instance_describe(instance)).ok().flatten();
-        if !registered.is_some_and(|registered| registered.reservation.work_started()) {
-            self.watch.broken(format!("AdmitFirst: a call for {instance} leaves without an intent on record"));
-        }
-        if kind.is_some() {
-            self.sends_the_same(instance, order.blueprint);
+        let mut intended = self.intended.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = intended.get_mut(&(instance, step)).filter(|count| **count > 0);
+        let has_one = left.map(|count| *count -= 1).is_some();
+        drop(intended);
+        if !has_one {
+            self.watch
+                .broken(format!("AdmitFirst: a call of step {step} for {instance} leaves without an intent on record"));
         }
     }
 
@@ -373,12 +407,22 @@ impl Post {
         }
     }
 
-    /// This node was shown what is there.
+    /// This node was shown what is there. What the registry refers to at that moment is not on its way out.
     pub(crate) fn listed(&self, page: &OwnedPage, asked_at: Duration) {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         for owned in &page.resources {
             let thing = (owned.resource.kind, owned.resource.id.clone());
-            listed.entry(thing).or_insert((asked_at, 0)).1 += 1;
+            let instance = owned.tags.instance.parse().ok();
+            let registered = instance.and_then(|id| at_once(self.watch.truth.instance_describe(id)).ok().flatten());
+            let referred_to = registered.is_some_and(|registered| {
+                let own = registered.reservation.is_active() && registered.reservation.owns(&owned.resource);
+                own || !registered.operation.status.is_over()
+            });
+            if referred_to {
+                listed.remove(&thing);
+            } else {
+                listed.entry(thing).or_insert((asked_at, 0)).1 += 1;
+            }
         }
     }
 
@@ -398,7 +442,7 @@ impl Post {
     pub(crate) fn arrives(&self, instance: InstanceId) {
         let now = self.monotonic();
         if self.window(instance).arrive <= now {
-            self.watch.excuse(instance);
+            self.watch.may_be_late(instance);
         }
     }
 }

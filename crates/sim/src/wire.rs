@@ -9,13 +9,14 @@ use freehold_domain::event::{Actor, EventKind};
 use freehold_domain::evidence::OperatorOverride;
 use freehold_domain::ids::{InstanceId, LeakId, OperationId, SubscriptionId};
 use freehold_domain::lease::{Epoch, Holder, Lease, NodeId, PriceVersion, TierName};
+use freehold_domain::operation::Step;
 use freehold_domain::owner::{Context, Owner};
 use freehold_domain::plan::Capabilities;
 use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription};
 use freehold_domain::reservation::IllegalTransition;
-use freehold_domain::resource::{Observation, Outcome, Resource, ResourceKind, RuntimeState};
+use freehold_domain::resource::{Observation, Outcome, Resource, RuntimeState};
 use freehold_domain::route::Endpoint;
-use freehold_domain::run::{Note, Run, Settle, Unclaimable, Work};
+use freehold_domain::run::{Note, Run, Settle, Then, Unclaimable, Work};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
     Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, Billing, Blueprint, ContextPeek,
@@ -133,7 +134,6 @@ wire! { Store:
     async key_list() -> Result<Vec<KeyRecord>, StoreError>;
     async key_create(key: KeyRecord) -> Result<(), StoreError>;
     async key_revoke(id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
-    wrote note(lease: &Lease, note: Note) -> Result<Run, StoreError>;
     wrote settle(lease: &Lease, settle: Settle, answer: Option<Answer>) -> Result<Run, StoreError>;
     wrote repair(proof: CanonicalSuccess, endpoint: Endpoint, actor: Actor, at: Timestamp, check_at: Timestamp, answer: Option<Answer>) -> Result<Result<Run, IllegalTransition>, StoreError>;
     wrote watched(instance: InstanceId, epoch: Epoch, state: RuntimeState, at: Timestamp, check_at: Timestamp, settled_after: Duration) -> Result<(), StoreError>;
@@ -163,6 +163,18 @@ wire! { Store:
             let answer = self.port.context_peek(context, limit, idempotency).await;
             if let Ok(peek) = &answer {
                 self.post.watch().peeked(idempotency, peek);
+            }
+            Yield::default().await;
+            answer
+        }
+
+        async fn note(&self, lease: &Lease, note: Note) -> Result<Run, StoreError> {
+            Yield::default().await;
+            let then = note.then.clone();
+            let answer = self.port.note(lease, note).await;
+            self.post.watch().wrote(lease.instance);
+            if let (Ok(_), Then::Intend(step)) = (&answer, then) {
+                self.post.intends(lease.instance, step);
             }
             Yield::default().await;
             answer
@@ -291,8 +303,8 @@ wire! { Billing:
 
 /// A call that may make something: seen when it leaves, and when it arrives.
 macro_rules! sends {
-    ($wire:ident, $order:ident, $kind:expr, $call:ident($($more:ident),*)) => {{
-        $wire.post.leaves($kind, $order);
+    ($wire:ident, $order:ident, $step:expr, $call:ident($($more:ident),*)) => {{
+        $wire.post.sends($step, $order);
         Yield::default().await;
         $wire.post.arrives($order.ident.instance);
         let answer = $wire.port.$call($order $(, $more)*).await;
@@ -304,8 +316,6 @@ macro_rules! sends {
 
 wire! { Provider:
     async observe(ident: &Ident) -> Result<Observation, Unanswered>;
-    async seal(ident: &Ident) -> Outcome<()>;
-    async destroy(ident: &Ident, resource: &Resource) -> Outcome<()>;
     async logs(ident: &Ident, query: LogQuery) -> Result<Box<dyn LogReader>, LogsUnavailable>;
     plain kind() -> &'static str;
     plain capabilities() -> Capabilities;
@@ -323,32 +333,48 @@ wire! { Provider:
             answer
         }
 
+        async fn seal(&self, ident: &Ident) -> Outcome<()> {
+            self.post.leaves(Step::Seal, ident.instance);
+            Yield::default().await;
+            let answer = self.port.seal(ident).await;
+            Yield::default().await;
+            answer
+        }
+
+        async fn destroy(&self, ident: &Ident, resource: &Resource) -> Outcome<()> {
+            self.post.leaves(Step::Remove, ident.instance);
+            Yield::default().await;
+            let answer = self.port.destroy(ident, resource).await;
+            Yield::default().await;
+            answer
+        }
+
         async fn ensure_base(&self, order: &Order<'_>) -> Outcome<Made> {
-            sends!(self, order, Some(ResourceKind::Base), ensure_base())
+            sends!(self, order, Step::Base, ensure_base())
         }
 
         async fn ensure_storage(&self, order: &Order<'_>) -> Outcome<Made> {
-            sends!(self, order, Some(ResourceKind::Storage), ensure_storage())
+            sends!(self, order, Step::Storage, ensure_storage())
         }
 
         async fn ensure_runtime(&self, order: &Order<'_>) -> Outcome<Made> {
-            sends!(self, order, Some(ResourceKind::Runtime), ensure_runtime())
+            sends!(self, order, Step::Runtime, ensure_runtime())
         }
 
         async fn start(&self, order: &Order<'_>) -> Outcome<Made> {
-            sends!(self, order, None, start())
+            sends!(self, order, Step::Power, start())
         }
 
         async fn stop(&self, order: &Order<'_>) -> Outcome<Made> {
-            sends!(self, order, None, stop())
+            sends!(self, order, Step::Power, stop())
         }
 
         async fn restart(&self, order: &Order<'_>) -> Outcome<Made> {
-            sends!(self, order, None, restart())
+            sends!(self, order, Step::Power, restart())
         }
 
         async fn update(&self, order: &Order<'_>, running: bool) -> Outcome<Made> {
-            sends!(self, order, None, update(running))
+            sends!(self, order, Step::Update, update(running))
         }
     }
 }

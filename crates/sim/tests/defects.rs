@@ -44,6 +44,4 @@ fn the_horizon_of_a_call_begins_when_nobody_waits_for_its_answer() {
         "neither/runtime:noted/destroy-of-stuck/late-1.0H",
         "neither/base:noted/destroy-of-stuck/late-1.0H",
     ]);
-    let report = freehold_sim::run(543, &freehold_sim::Profile::NAMED[4].1);
-    assert!(report.broken.is_empty(), "{:#?}", report.broken);
 }

@@ -29,7 +29,7 @@ fn every_profile_that_the_guarantees_name_is_one() {
 }
 
 #[test]
-fn every_twin_that_the_guarantees_name_is_a_protection_and_every_protection_is_named() {
+fn every_protection_is_named_in_the_guarantees() {
     let known: Vec<_> = freehold_domain::protection::Protection::ALL.iter().map(|one| one.name()).collect();
     let missing: Vec<_> = known.iter().filter(|name| !GUARANTEES.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "not in the guarantees: {missing:?}");

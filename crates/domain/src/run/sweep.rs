@@ -54,8 +54,13 @@ pub fn swept(
             reservation.resources.push(resource.clone());
         }
     }
-    // What was looked up before speaks of a world in which it was not there.
+    // What was looked up before speaks of a world in which it was not there. Something was made, whatever was heard of
+    // it, and has to be proven gone.
     reservation.lookups.clear();
+    if released {
+        reservation.unanswered = reservation.unanswered.max(1);
+        reservation.last_sent_at.get_or_insert(at);
+    }
     let mut change = replace(run, reservation, OperationKind::Sweep, None, commission, at);
     let things: Vec<_> = found.iter().map(|resource| format!("{} {}", resource.kind, resource.id)).collect();
     let things = things.join(", ");

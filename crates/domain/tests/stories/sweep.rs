@@ -206,6 +206,18 @@ fn a_sweep_after_a_release_ends_with_nothing_there_and_its_leak_closed() {
 }
 
 #[test]
+fn a_sweep_after_every_call_was_refused_is_proven_by_a_look_all_the_same() {
+    for capabilities in PROVIDERS {
+        let mut world = released(capabilities);
+        world.run.reservation.unanswered = 0;
+        world.run.reservation.last_sent_at = None;
+        let change = sweep(&world.run, world.run.reservation.epoch, &[resource(ResourceKind::Runtime, 9)]);
+        let reservation = change.expect("a lawful sweep").run.reservation;
+        assert!(reservation.unanswered > 0 && reservation.last_sent_at.is_some(), "{reservation:?}");
+    }
+}
+
+#[test]
 fn a_sweep_of_a_complete_instance_leaves_its_own_and_everything_else_as_it_was() {
     for capabilities in PROVIDERS {
         let mut world = completed(capabilities);

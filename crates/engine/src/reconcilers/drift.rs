@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use freehold_domain::event::Actor;
 use freehold_domain::ids::InstanceId;
 use freehold_domain::operation::OperationKind;
 use freehold_domain::reservation::{Power, Reservation};
@@ -11,7 +10,7 @@ use freehold_domain::resource::RuntimeState;
 use freehold_domain::run::Work;
 use freehold_domain::time::Timestamp;
 
-use crate::ports::{Asked, Claimed, StoreError, WorkAccepted};
+use crate::ports::{Claimed, StoreError, WorkAccepted};
 use crate::world::World;
 
 /// Looks at every instance that is to be looked at, at most `limit`. Answers how many it looked at. One that cannot be
@@ -80,13 +79,7 @@ fn patience_over(world: &World, reservation: &Reservation, since: Timestamp) -> 
 
 async fn recover(world: &World, reservation: &Reservation) -> Result<(), StoreError> {
     let asked_at = world.clock.monotonic();
-    let asked = Asked {
-        operation: world.mint_operation(),
-        actor: Actor::System,
-        request_id: "drift".to_owned(),
-        deadline_in: world.policy.deadline,
-        holder: world.executes.then(|| world.holder.clone()),
-    };
+    let asked = world.asked_by_itself("drift");
     match world.store.work_begin(reservation.instance, Work::Recover, asked).await {
         Ok(WorkAccepted::Accepted { run, .. }) => {
             tracing::info!(instance = %reservation.instance, "the runtime went away by itself; bringing it back");

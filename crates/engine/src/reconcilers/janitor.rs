@@ -9,13 +9,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use freehold_domain::event::Actor;
 use freehold_domain::ids::InstanceId;
 use freehold_domain::lease::{Epoch, ProviderName};
 use freehold_domain::resource::{Custody, Found, Resource, ResourceKind};
 use freehold_domain::sweep::{Sighting, Verdict, judge};
 
-use crate::ports::{Asked, Claimed, OwnedPage, OwnedResource, Provider, StoreError};
+use crate::ports::{Claimed, OwnedPage, OwnedResource, Provider, StoreError};
 use crate::world::World;
 
 /// How many pages of one provider a pass reads: a million resources at a hundred a page. A list that is longer never
@@ -114,7 +113,9 @@ pub async fn pass(world: &World, seen: &mut Seen) -> Result<Tally, StoreError> {
         let mut walk = Walk { world, name, provider: provider.as_ref(), seen, tally: &mut tally };
         outcome = outcome.and(walk.go().await);
     }
-    let Tally { referenced, busy, foreign, unknown, young, swept, unanswered: _ } = tally;
+    let Tally { referenced, busy, foreign, unknown, young, swept, unanswered } = tally;
+    world.meter.janitor("unanswered", unanswered);
+    // What was not seen is not gone: the other gauges stay as they are.
     let states = [
         ("referenced", referenced),
         ("busy", busy),
@@ -123,7 +124,7 @@ pub async fn pass(world: &World, seen: &mut Seen) -> Result<Tally, StoreError> {
         ("young", young),
         ("swept", swept),
     ];
-    for (state, count) in states {
+    for (state, count) in states.into_iter().filter(|_| unanswered == 0) {
         world.meter.janitor(state, count);
     }
     if foreign + unknown > 0 {
@@ -237,21 +238,15 @@ impl Walk<'_> {
 
     async fn sweep(&mut self, instance: InstanceId, held: Epoch, mut orphans: Vec<Resource>) -> Result<(), StoreError> {
         let world = self.world;
+        orphans.truncate(SWEPT_AT_ONCE_MAX);
         let count = orphans.len() as u64;
         if world.policy.janitor_dry_run {
             tracing::info!(%instance, resources = count, "nothing refers to them; a dry run leaves them alone");
             self.tally.swept += count;
             return Ok(());
         }
-        orphans.truncate(SWEPT_AT_ONCE_MAX);
         let asked_at = world.clock.monotonic();
-        let asked = Asked {
-            operation: world.mint_operation(),
-            actor: Actor::System,
-            request_id: "janitor".to_owned(),
-            deadline_in: world.policy.deadline,
-            holder: world.executes.then(|| world.holder.clone()),
-        };
+        let asked = world.asked_by_itself("janitor");
         match world.store.sweep_begin(instance, held, orphans, world.mint_leak(), asked).await {
             Ok(run) => {
                 tracing::info!(%instance, resources = count, "nothing refers to them; removing them");

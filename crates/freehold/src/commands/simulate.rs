@@ -58,7 +58,7 @@ impl Simulate {
     pub(crate) fn run(&self, context: &Context) -> Result<(), Failure> {
         let profile = Profile::named(&self.profile).ok_or_else(|| {
             let names: Vec<_> = Profile::NAMED.iter().map(|(name, _)| *name).collect();
-            let hint = format!("there are: mixed, {}", names.join(", "));
+            let hint = format!("there are: {}", names.join(", "));
             Failure::usage(format!("there is no profile `{}`", self.profile)).hint(hint)
         })?;
         let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));

@@ -90,7 +90,7 @@ impl Serve {
         let _database_lock = lock_database(&database)?;
         let store = registry::open(&database, clock.clone(), &config, &metrics)?;
         let store = Arc::new(store);
-        if let Some(last) = store.last_told_at().await.map_err(|error| Failure::failed(error.to_string()))? {
+        if let Some(last) = store.latest_at().await.map_err(|error| Failure::failed(error.to_string()))? {
             clock.not_before(last);
         }
 

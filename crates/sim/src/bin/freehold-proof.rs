@@ -161,6 +161,7 @@ fn grid_and_seeds(options: &Options, page: &mut String) -> Result<(), String> {
     let progress = progress("seeds", options.seeds);
     let tally = campaign::seeds(options.from, options.seeds, Profile::mixed, options.threads, progress, || false);
     well("the seeds", &tally)?;
+    let rate = per_second(tally.steps, began);
     for seed in options.from..options.from + RUN_TWICE {
         if run(seed, &Profile::mixed(seed)) != run(seed, &Profile::mixed(seed)) {
             return Err(format!("seed {seed} has two histories"));
@@ -171,7 +172,7 @@ fn grid_and_seeds(options: &Options, page: &mut String) -> Result<(), String> {
     let _ = writeln!(page, "## Seeds\n\n| | |\n|---|---|");
     let _ = writeln!(page, "| seeds, none broken | {} ({} to {last}) |", tally.worlds, options.from);
     let _ = writeln!(page, "| steps, commits | {}, {} |", tally.steps, tally.commits);
-    let _ = writeln!(page, "| steps per second, on {} threads | {} |", options.threads, per_second(tally.steps, began));
+    let _ = writeln!(page, "| steps per second, on {} threads | {} |", options.threads, rate);
     let _ = writeln!(page, "| seeds run twice, same history to the byte | {RUN_TWICE} |");
     slowest(page, &tally);
     let _ = writeln!(page, "## Faults in the seeds\n\n| fault | times |\n|---|---|");

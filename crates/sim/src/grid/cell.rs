@@ -168,7 +168,7 @@ pub enum Trouble {
     Billing(BillingCall, BillingFault),
     /// The next write of a kind to the records.
     Records(RecordsCall, RecordsFault),
-    /// The next commit at the place.
+    /// The next commit from then on, whoever makes it.
     Commit(CommitFault),
 }
 
@@ -401,33 +401,6 @@ pub struct Cell {
     pub occurrence: Occurrence,
     /// What goes wrong with the call or the commit at hand.
     pub trouble: Trouble,
-}
-
-impl Cell {
-    /// Whether the provider, or the network, does more to the instance than it may: what comes of it is the janitor's.
-    #[must_use]
-    pub fn breaks_word(&self) -> bool {
-        match &self.trouble {
-            Trouble::Call(_, Fault::Late(span)) => *span > HORIZON,
-            Trouble::Call(_, Fault::BackAgain(_)) => true,
-            Trouble::Call(_, Fault::Twice) => self.promise != Promise::NamesAndSeal,
-            Trouble::Call(
-                _,
-                Fault::AnswerLost
-                | Fault::NothingDone
-                | Fault::Refused(_)
-                | Fault::NotSent
-                | Fault::Foreign
-                | Fault::NeverFinished,
-            )
-            | Trouble::None
-            | Trouble::Look(_)
-            | Trouble::GoneAlready(_)
-            | Trouble::Billing(..)
-            | Trouble::Records(..)
-            | Trouble::Commit(_) => false,
-        }
-    }
 }
 
 impl fmt::Display for Cell {

@@ -1,13 +1,13 @@
 //! The grid: every place in the flow, with everything that can happen there and everything that can go wrong there, each
-//! run to rest. A cell whose place is not reached, or whose trouble does not happen, fails like one in which something
-//! breaks.
+//! run to rest. A cell whose place is not reached fails like one in which something breaks, and so does one in which the call,
+//! the write or the commit that is to go wrong does not. Looks are impaired for some seconds, whoever looks.
 
 mod cell;
 
 use freehold_domain::ids::InstanceId;
 use freehold_domain::operation::Step;
 use freehold_domain::plan::Capabilities;
-use freehold_domain::reservation::Status;
+use freehold_domain::reservation::{Resolution, Status};
 use freehold_engine::ports::{ContextPeek, Registered, Store};
 use freehold_providers::fake::{FakeCloud, Fault};
 
@@ -115,7 +115,6 @@ impl Run<'_> {
             self.learn();
         }
         self.arm();
-        self.forewarn();
         match by {
             By::Create => self.begin("create", |town| requests_create(town, FIRST, CREATE)),
             By::Restart => self.begin_work("restart", |control, id| async move {
@@ -153,13 +152,30 @@ impl Run<'_> {
         broken
     }
 
-    /// Tells the watch what the provider is about to do: what is deleted is known by then.
+    /// Tells the watch what the provider is about to do, once the instance is known.
     fn forewarn(&self) {
-        if self.cell.breaks_word() {
-            self.town.shared.watch.excuse_all();
-        }
-        if let (Some(instance), Trouble::Call(_, Fault::NeverFinished)) = (self.instance, &self.cell.trouble) {
-            self.town.shared.watch.lie_to(instance);
+        let Some(instance) = self.instance else { return };
+        let watch = &self.town.shared.watch;
+        match &self.cell.trouble {
+            Trouble::Call(_, Fault::Late(span)) if *span > HORIZON => watch.may_be_late(instance),
+            Trouble::Call(_, Fault::BackAgain(_)) => watch.may_return(instance),
+            Trouble::Call(_, Fault::Twice) => watch.may_double(instance),
+            Trouble::Call(_, Fault::NeverFinished) => watch.lie_to(instance),
+            Trouble::Call(
+                _,
+                Fault::Late(_)
+                | Fault::AnswerLost
+                | Fault::NothingDone
+                | Fault::Refused(_)
+                | Fault::NotSent
+                | Fault::Foreign,
+            )
+            | Trouble::None
+            | Trouble::Look(_)
+            | Trouble::GoneAlready(_)
+            | Trouble::Billing(..)
+            | Trouble::Records(..)
+            | Trouble::Commit(_) => {}
         }
     }
 
@@ -189,8 +205,23 @@ impl Run<'_> {
             || self.town.commit_is_armed()
     }
 
+    /// Goes on until the instance is known, so that the watch can be told of it before its first call.
+    fn meet(&mut self) -> Result<(), Vec<String>> {
+        for _ in 0..ROUNDS_MAX {
+            self.learn();
+            if self.instance.is_some() {
+                break;
+            }
+            let Some(position) = (0..self.town.tasks.len()).next() else { break };
+            self.town.poll(position);
+        }
+        self.forewarn();
+        Ok(())
+    }
+
     /// Goes on until an executor is at the place, and parks it there.
     fn reach(&mut self) -> Result<bool, Vec<String>> {
+        self.meet()?;
         for _ in 0..ROUNDS_MAX {
             let seen = self.town.round(|town, node| town.shared.places.take_reached().then_some(node))?;
             if let Some(node) = seen {
@@ -383,8 +414,13 @@ impl Run<'_> {
         let mut broken = Vec::new();
         let released = matches!(reservation.status, Status::Released { .. });
         let destroyed = self.town.history.promise(|promises| promises.destroyed.contains(&reservation.instance));
-        let to_go = destroyed || self.cell.occurrence.ends_it();
-        let may_go = to_go || self.cell.trouble.refuses() || self.cell.occurrence == Occurrence::StoreClockAhead;
+        let overridden = reservation.status == Status::Released { because: Resolution::OperatorOverride };
+        // A destroy whose answer was lost may be on record all the same.
+        let to_go = reservation.intent.is_destroy() || overridden;
+        // A complete instance is not lost by a refusal, nor by a deadline.
+        let made_here = matches!(By::way_to(self.cell.place.step), By::Create);
+        let may_fail = self.cell.trouble.refuses() || self.cell.occurrence == Occurrence::StoreClockAhead;
+        let may_go = to_go || (made_here && may_fail);
         if released && !may_go {
             let why = operation.failure.map(|failure| failure.detail);
             broken.push(format!("the grid: one fault that can be lived with cost the instance: {why:?}"));

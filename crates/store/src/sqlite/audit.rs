@@ -177,11 +177,6 @@ pub(super) fn read(db: Db<'_>, query: &AuditQuery) -> Result<AuditPage, StoreErr
     Ok(page(items, *wanted, |record| record.position))
 }
 
-/// When the last line happened.
-pub(super) fn last_at(db: Db<'_>) -> Result<Option<Timestamp>, StoreError> {
-    db.first("SELECT at FROM audit ORDER BY position DESC LIMIT 1", [], |row| row.time())
-}
-
 /// A page of what was read with one row more than the page has.
 pub(super) fn page<T, C>(mut items: Vec<T>, wanted: usize, place: impl Fn(&T) -> C) -> Listed<T, C> {
     let size = wanted.min(super::db::LIST_MAX);

@@ -200,12 +200,12 @@ impl SqliteStore {
         }
     }
 
-    /// When the last event on the audit trail happened, by the clock that wrote it.
+    /// The latest time on record: of the last event, and of everything that is not over.
     ///
     /// # Errors
-    /// [`StoreError`] if the trail cannot be read.
-    pub async fn last_told_at(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.list(audit::last_at).await
+    /// [`StoreError`] if it cannot be read.
+    pub async fn latest_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.list(timers::latest).await
     }
 
     /// How many violations of invariants were seen, by invariant.

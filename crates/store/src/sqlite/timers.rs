@@ -10,6 +10,9 @@ use super::json;
 
 pub(super) const DUE: &str = "SELECT id FROM operations WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2";
 pub(super) const DUE_NEXT: &str = "SELECT min(due_at) FROM operations WHERE due_at IS NOT NULL";
+const LATEST: &str = "\
+    SELECT max(r.updated_at) FROM operations o CROSS JOIN reservations r ON r.instance_id = o.instance_id \
+    WHERE o.due_at IS NOT NULL";
 pub(super) const TO_CHECK: &str =
     "SELECT instance_id FROM reservations WHERE check_at <= ?1 ORDER BY check_at LIMIT ?2";
 pub(super) const STUCK: &str = "\
@@ -25,6 +28,13 @@ pub(super) fn due(db: Db<'_>, now: Timestamp, wanted: usize) -> Result<Vec<Opera
 /// When the next timer rings.
 pub(super) fn due_next(db: Db<'_>) -> Result<Option<Timestamp>, StoreError> {
     Ok(db.first(DUE_NEXT, [], |row| row.time_or_null())?.flatten())
+}
+
+/// The latest time on record: of the last event, and of everything that is not over. What is over waits for no clock.
+pub(super) fn latest(db: Db<'_>) -> Result<Option<Timestamp>, StoreError> {
+    let last_told = db.first("SELECT at FROM audit ORDER BY position DESC LIMIT 1", [], |row| row.time())?;
+    let last_written = db.first(LATEST, [], |row| row.time_or_null())?.flatten();
+    Ok(last_told.max(last_written))
 }
 
 /// Complete instances to look at, longest overdue first.
