@@ -114,7 +114,8 @@ fn play_all(options: &Options, program: &Path, folder: &Path, seed: u64) -> Resu
     let (mut kills, mut counts) = (0, Vec::new());
     for scene in Scene::ALL.into_iter().filter(|scene| options.only.is_none_or(|only| only == *scene)) {
         let began = Instant::now();
-        let install = format!("crash-{seed}-{}-{}", std::process::id(), scene.name());
+        // A name has 32 characters at most: nine digits of the seed, seven of the process, and the longest scene.
+        let install = format!("c{}-{}-{}", seed % 1_000_000_000, std::process::id(), scene.name());
         let mut house = House::new(program, &folder.join(scene.name()), install)?;
         // Its own chance, so that a scene is the same alone as among the others.
         let chance = Chance::of(seed.wrapping_add(scene as u64));
