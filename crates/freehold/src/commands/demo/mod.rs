@@ -7,7 +7,6 @@ mod processes;
 mod scenes;
 mod server;
 
-use std::net::TcpListener;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::time::Instant;
 
@@ -102,12 +101,10 @@ impl Demo {
 impl Tour {
     async fn begin(output: Output, place: Place, install: String) -> Result<Self, Failure> {
         let began = Instant::now();
-        let usual = format!("127.0.0.1:{USUAL_PORT}");
-        let listen = if TcpListener::bind(&usual).is_ok() { usual } else { "127.0.0.1:0".to_owned() };
-        let server = Server::start(&place, &listen).await?;
+        let server = Server::start_at_best(&place, &format!("127.0.0.1:{USUAL_PORT}")).await?;
         let key =
             read_file(&place.data().join(OPERATOR_KEY_FILE)).map_err(|error| Failure::failed(error.to_string()))?;
-        let client = Client::new(&format!("http://{}", server.address), Some(Token::new(key.expose())?))?;
+        let client = client_of(&server, &key)?;
         let tour = Self { output, began, place, install, server, client, key };
         tour.tell(&format!("the server answers {} after its start", tour.about_server()))?;
         Ok(tour)
@@ -198,7 +195,8 @@ impl Tour {
         let killed = self.server.pid();
         self.server.kill().await?;
         let since = Instant::now();
-        self.server = Server::start(&self.place, &address).await?;
+        self.server = Server::start_at_best(&self.place, &address).await?;
+        self.client = client_of(&self.server, &self.key)?;
         self.add(&format!("process {killed} is killed; the server answers {} after its start", self.about_server()))?;
         let crash = in_flight.settle(&self.client, since).await?;
         let Crash { provisions, taken_over, finished, cleaned, settled_ms } = &crash;
@@ -261,7 +259,8 @@ impl Tour {
     async fn clean_up_all(mut self) -> Result<(), Failure> {
         if !self.server.is_up() {
             // Instances outlive their server; only a server ends them.
-            self.server = Server::start(&self.place, &self.server.address.clone()).await?;
+            self.server = Server::start_at_best(&self.place, &self.server.address.clone()).await?;
+            self.client = client_of(&self.server, &self.key)?;
         }
         let destroyed = scenes::destroy_all(&self.client, &self.install).await;
         let ended = self.server.end(&self.place).await;
@@ -278,6 +277,10 @@ impl Tour {
     fn add(&self, line: &str) -> Result<(), Failure> {
         tell(self.output, &format!("          {line}"))
     }
+}
+
+fn client_of(server: &Server, key: &Secret) -> Result<Client, Failure> {
+    Ok(Client::new(&format!("http://{}", server.address), Some(Token::new(key.expose())?))?)
 }
 
 /// The story is what this command prints; beside JSON it is talk.

@@ -50,11 +50,25 @@ impl Place {
 }
 
 impl Server {
+    /// Starts a server at `listen`, or at a free port where somebody else has that one: nobody keeps a port between two
+    /// lives of a server.
+    ///
+    /// # Errors
+    /// A server that does not come up; its log says why.
+    pub(super) async fn start_at_best(place: &Place, listen: &str) -> Result<Self, Failure> {
+        let is_free = std::net::TcpListener::bind(listen).is_ok();
+        match if is_free { Some(Self::start(place, listen).await) } else { None } {
+            Some(Ok(server)) => Ok(server),
+            // It may have been taken since.
+            Some(Err(_)) | None => Self::start(place, "127.0.0.1:0").await,
+        }
+    }
+
     /// Starts a server and waits until it answers.
     ///
     /// # Errors
     /// A server that does not come up; its log says why.
-    pub(super) async fn start(place: &Place, listen: &str) -> Result<Self, Failure> {
+    async fn start(place: &Place, listen: &str) -> Result<Self, Failure> {
         let began = Instant::now();
         let program = std::env::current_exe()?;
         let mut child = command(&program, place, listen)?.spawn()?;
