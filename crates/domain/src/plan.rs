@@ -19,8 +19,8 @@ use crate::time::Timestamp;
 /// What a provider can promise. Everything else in the plan is the same for all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// A second create under one ident is refused or finds the first, so re-sending is safe.
-    pub enforces_names: bool,
+    /// Of which kinds a second create under one ident is refused or finds the first, so that re-sending is safe.
+    pub names: Names,
     /// It can make creation under an ident impossible.
     pub seals: bool,
     /// It has volumes.
@@ -29,6 +29,29 @@ pub struct Capabilities {
     pub logs: bool,
     /// The longest time after which an unanswered call may still take effect.
     pub settle_horizon: Duration,
+}
+
+/// What a provider makes only one of under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Names {
+    /// One of each kind.
+    Unique,
+    /// One of each kind but the volume, of which a second create makes a second one.
+    UniqueButStorage,
+    /// Nothing: names are words.
+    Free,
+}
+
+impl Names {
+    /// Whether a second create of this kind is refused or finds the first.
+    #[must_use]
+    pub fn are_unique(self, kind: ResourceKind) -> bool {
+        match self {
+            Self::Unique => true,
+            Self::UniqueButStorage => kind != ResourceKind::Storage,
+            Self::Free => false,
+        }
+    }
 }
 
 /// How patient the plan is.
@@ -208,6 +231,13 @@ fn forward(situation: &Situation<'_>) -> Next {
         let last = operation.steps.iter().rev().find_map(|record| record.last_error.as_deref());
         return give_up(situation, FailureCode::DeadlineExceeded, None, last.unwrap_or("the deadline passed"));
     }
+    if let Some(storage) = stranded(situation) {
+        return attempt(
+            situation,
+            Action::Remove(storage.clone()),
+            Exhausted::GivesUp(FailureCode::ProviderProvisionFailed),
+        );
+    }
     for kind in ResourceKind::ALL {
         let wanted = kind != ResourceKind::Storage || (situation.wants_storage && situation.capabilities.storage);
         if wanted && reservation.resource(kind).is_none() {
@@ -227,11 +257,22 @@ fn forward(situation: &Situation<'_>) -> Next {
     attempt(situation, Action::Subscribe, Exhausted::GivesUp(FailureCode::SubscriptionBootstrapFailed))
 }
 
+/// A volume in a region that has no room for its runtime, while there is another region to try. Nothing ever ran on it.
+fn stranded<'a>(situation: &Situation<'a>) -> Option<&'a Resource> {
+    let Run { reservation, operation } = situation.run;
+    let refused = operation.step(Step::Runtime).filter(|record| record.status == StepStatus::Rejected)?;
+    let full = matches!(refused.rejection.as_ref()?.class, RejectionClass::Capacity { .. });
+    let next_region = reservation.regions.get(operation.regions_full as usize)?;
+    let elsewhere = |resource: &&Resource| resource.region.as_ref().is_some_and(|region| region != next_region);
+    let storage = reservation.resource(ResourceKind::Storage).filter(elsewhere)?;
+    (full && reservation.resource(ResourceKind::Runtime).is_none()).then_some(storage)
+}
+
 fn make(situation: &Situation<'_>, kind: ResourceKind) -> Next {
     let Run { reservation, operation } = situation.run;
     let step = Step::making(kind);
     let in_doubt = operation.step(step).is_some_and(|record| record.status == StepStatus::Unknown);
-    if in_doubt && !situation.capabilities.enforces_names && stands(Protection::NoSecondSend) {
+    if in_doubt && !situation.capabilities.names.are_unique(kind) && stands(Protection::NoSecondSend) {
         // A second send could make a second one: wait until the first can no longer take effect, and look.
         let settled_at = reservation
             .last_sent_at

@@ -102,6 +102,8 @@ pub struct Observation {
     pub found: Vec<Found>,
     /// What the runtime is doing.
     pub runtime: RuntimeState,
+    /// By which name the provider can find its answers again: request ids. Empty where it gives none.
+    pub reference: String,
 }
 
 impl Observation {

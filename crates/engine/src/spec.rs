@@ -83,6 +83,7 @@ impl Spec {
             command: self.command.clone(),
             image: self.image.clone(),
             env,
+            secrets: self.secrets.keys().cloned().collect(),
             memory_mb: self.memory_mb,
             cpu_millis: self.cpu_millis,
             volume_gb: self.volume_gb,

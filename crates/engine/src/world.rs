@@ -7,7 +7,7 @@ use std::time::Duration;
 use freehold_domain::event::Actor;
 use freehold_domain::ids::{InstanceId, LeakId, OperationId, SubscriptionId};
 use freehold_domain::lease::{Holder, ProviderName, TierName};
-use freehold_domain::plan::{Capabilities, Patience};
+use freehold_domain::plan::{Capabilities, Names, Patience};
 use freehold_domain::resource::RuntimeState;
 use freehold_domain::time::Timestamp;
 
@@ -146,7 +146,7 @@ pub struct World {
 
 /// A provider that nobody configured can promise nothing.
 const NO_PROMISES: Capabilities = Capabilities {
-    enforces_names: false,
+    names: Names::Free,
     seals: false,
     storage: false,
     logs: false,

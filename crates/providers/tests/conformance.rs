@@ -1,10 +1,10 @@
 //! Every adapter of this crate that needs nothing from outside passes the suite.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 use freehold_domain::resource::{ResourceKind, RuntimeState};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ident::Idents;
@@ -27,6 +27,7 @@ fn blueprint() -> Blueprint {
         command: vec!["sleep".to_owned(), "3600".to_owned()],
         image: None,
         env: BTreeMap::new(),
+        secrets: BTreeSet::new(),
         memory_mb: 64,
         cpu_millis: 1000,
         volume_gb: 1,
@@ -86,7 +87,7 @@ provider_conformance!(fake_that_promises_all => fake(FakeProvider::BEST));
 provider_conformance!(fake_that_promises_little => fake(LITTLE));
 
 const LITTLE: Capabilities = Capabilities {
-    enforces_names: false,
+    names: Names::Free,
     seals: false,
     storage: false,
     logs: false,

@@ -1,6 +1,6 @@
 //! The fake fails exactly as its script says, without a runtime and without a clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use freehold_domain::ids::InstanceId;
 use freehold_domain::owner::Context;
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 use freehold_domain::resource::{Observation, Outcome, RejectionClass, Resource, ResourceKind, RuntimeState};
 use freehold_domain::route::Endpoint;
 use freehold_domain::time::Timestamp;
@@ -50,7 +50,7 @@ impl Story {
     }
 
     fn lax() -> Self {
-        Self::of(Capabilities { enforces_names: false, seals: false, ..FakeProvider::BEST })
+        Self::of(Capabilities { names: Names::Free, seals: false, ..FakeProvider::BEST })
     }
 
     fn cloud(&self) -> &FakeCloud {
@@ -62,6 +62,7 @@ impl Story {
             command: Vec::new(),
             image: None,
             env: BTreeMap::new(),
+            secrets: BTreeSet::new(),
             memory_mb: 1,
             cpu_millis: 1,
             volume_gb: 0,

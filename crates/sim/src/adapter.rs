@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use freehold_domain::ids::InstanceId;
 use freehold_domain::operation::Step;
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 use freehold_domain::resource::{
     Custody, Observation, Outcome, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState,
 };
@@ -76,8 +76,8 @@ pub struct Verdict {
 /// The cells that a provider can be asked for: those of its promises, without what only a fake can be told to do.
 #[must_use]
 pub fn cells(capabilities: Capabilities, selection: Selection) -> Vec<Cell> {
-    let promise = match (capabilities.enforces_names, capabilities.seals) {
-        (true, true) => Promise::NamesAndSeal,
+    let promise = match (capabilities.names, capabilities.seals) {
+        (Names::Unique | Names::UniqueButStorage, true) => Promise::NamesAndSeal,
         (_, true) => Promise::SealOnly,
         (_, false) => Promise::Nothing,
     };
@@ -382,7 +382,12 @@ impl Provider for Faulty {
     }
 
     async fn observe(&self, ident: &Ident) -> Result<Observation, Unanswered> {
-        let nothing = Observation { conclusive: false, found: Vec::new(), runtime: RuntimeState::Missing };
+        let nothing = Observation {
+            conclusive: false,
+            found: Vec::new(),
+            runtime: RuntimeState::Missing,
+            reference: String::new(),
+        };
         let (sight, looks) = {
             let mut between = self.between();
             between.looks += 1;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 use freehold_domain::resource::RejectionClass;
 use freehold_providers::fake::{Call, CallKind, FakeCloud, Fault, Sight};
 use freehold_store::CommitFault;
@@ -296,9 +296,9 @@ const BURST_MAX: usize = 8;
 
 /// What the providers of different worlds promise.
 pub(crate) const PROMISES: [Capabilities; 3] = [
-    Capabilities { enforces_names: true, seals: true, storage: true, logs: false, settle_horizon: HORIZON },
-    Capabilities { enforces_names: false, seals: true, storage: true, logs: false, settle_horizon: HORIZON },
-    Capabilities { enforces_names: false, seals: false, storage: true, logs: false, settle_horizon: HORIZON },
+    Capabilities { names: Names::Unique, seals: true, storage: true, logs: false, settle_horizon: HORIZON },
+    Capabilities { names: Names::Free, seals: true, storage: true, logs: false, settle_horizon: HORIZON },
+    Capabilities { names: Names::Free, seals: false, storage: true, logs: false, settle_horizon: HORIZON },
 ];
 
 fn commit_faults(

@@ -15,11 +15,11 @@ use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::lease::{Epoch, Lease};
 use freehold_domain::ledger::Refusal;
 use freehold_domain::operation::{Operation, Step};
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 use freehold_domain::reservation::Status;
 use freehold_domain::resource::{Resource, ResourceKind};
 use freehold_engine::ports::{
-    Admission, AdmitRefused, Admitted, Answer, Blueprint, ContextPeek, Order, OwnedPage, Store, StoreError,
+    Admission, AdmitRefused, Admitted, Answer, Blueprint, Claim, ContextPeek, Order, OwnedPage, Store, StoreError,
 };
 use freehold_store::SqliteStore;
 
@@ -172,7 +172,7 @@ impl Watch {
     pub fn may_have_two(&self, instance: InstanceId) -> bool {
         let notes = self.notes();
         let doubled = notes.late.contains(&instance) || notes.doubled.contains(&instance);
-        notes.returning.contains(&instance) || (!self.promises.enforces_names && doubled)
+        notes.returning.contains(&instance) || (self.promises.names != Names::Unique && doubled)
     }
 
     /// The provider says that something of this instance is gone that is not.
@@ -396,7 +396,7 @@ impl Post {
     }
 
     fn sends_the_same(&self, instance: InstanceId, blueprint: &Blueprint) {
-        let Blueprint { command, image, env, memory_mb, cpu_millis, volume_gb, region } = blueprint;
+        let Blueprint { command, image, env, secrets: _, memory_mb, cpu_millis, volume_gb, region } = blueprint;
         let bytes = format!("{command:?} {image:?} {env:?} {memory_mb} {cpu_millis} {volume_gb}");
         let update = env.get(CHANGED).cloned();
         let mut notes = self.watch.notes();
@@ -412,7 +412,10 @@ impl Post {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         for owned in &page.resources {
             let thing = (owned.resource.kind, owned.resource.id.clone());
-            let instance = owned.tags.instance.parse().ok();
+            let instance = match &owned.claim {
+                Claim::Tags(tags) => tags.instance.parse().ok(),
+                Claim::Name(instance) => Some(*instance),
+            };
             let registered = instance.and_then(|id| at_once(self.watch.truth.instance_describe(id)).ok().flatten());
             let referred_to = registered.is_some_and(|registered| {
                 let own = registered.reservation.is_active() && registered.reservation.owns(&owned.resource);

@@ -294,6 +294,14 @@ fn take_in(change: &mut Change, step: Step, effect: &Effect, at: Timestamp, was_
     }
 }
 
+/// What a look saw, as evidence for people.
+fn in_words(observation: &Observation) -> String {
+    let Observation { conclusive, found, runtime: _, reference } = observation;
+    let proof = if *conclusive { "conclusive" } else { "not conclusive" };
+    let asked = if reference.is_empty() { String::new() } else { format!(" ({reference})") };
+    format!("{} found, {proof}{asked}", found.len())
+}
+
 fn see(change: &mut Change, step: Step, asked_at: Timestamp, observation: &Observation, at: Timestamp) {
     let reservation = &mut change.run.reservation;
     // What an inconclusive look did not find may be there all the same.
@@ -315,15 +323,7 @@ fn see(change: &mut Change, step: Step, asked_at: Timestamp, observation: &Obser
         observation.proves_absence()
     };
     if step != Step::Ready {
-        reservation.lookups.push(Lookup {
-            at: asked_at,
-            absent,
-            detail: format!(
-                "{} found, {}",
-                observation.found.len(),
-                if observation.conclusive { "conclusive" } else { "not conclusive" }
-            ),
-        });
+        reservation.lookups.push(Lookup { at: asked_at, absent, detail: in_words(observation) });
         let surplus = reservation.lookups.len().saturating_sub(LOOKUPS_KEPT);
         reservation.lookups.drain(..surplus);
     }

@@ -39,7 +39,7 @@ pub(crate) fn happen(model: &Freehold, of: &mut Instance, action: &Action) -> Fi
             let there = ResourceKind::ALL.into_iter().filter(|kind| of.has(*kind));
             let found = there.map(|kind| Found { resource: resource(kind, 1), custody: Custody::Ours }).collect();
             let runtime = if of.provider.runtime { RuntimeState::Running } else { RuntimeState::Missing };
-            let observation = Observation { conclusive: true, found, runtime };
+            let observation = Observation { conclusive: true, found, runtime, reference: String::new() };
             return Finding::Done(Effect::Seen { asked_at: START, observation });
         }
         Action::Seal => {

@@ -9,7 +9,7 @@ use freehold_domain::ids::LeakId;
 use freehold_domain::invariants::{Invariant, Tenancy, check_change, check_context};
 use freehold_domain::ledger::{Entry, admit};
 use freehold_domain::operation::FailureCode;
-use freehold_domain::plan::{Action, Capabilities, Next, Patience, Situation, next};
+use freehold_domain::plan::{Action, Capabilities, Names, Next, Patience, Situation, next};
 use freehold_domain::records::{CanonicalSuccess, RecordsView};
 use freehold_domain::reservation::{Intent, Resolution, Status};
 use freehold_domain::resource::ResourceKind;
@@ -270,7 +270,7 @@ fn take_commit(model: &Freehold, state: &mut State, number: usize) {
         in_the_way: None,
         wants_storage: false,
         capabilities: Capabilities {
-            enforces_names: true,
+            names: Names::Unique,
             seals: true,
             storage: false,
             logs: false,

@@ -304,8 +304,12 @@ impl Registry {
                     let custody = if *sees == 7 { Custody::Foreign } else { Custody::Ours };
                     Found { resource: known.unwrap_or_else(|| resource(kind, 0)), custody }
                 });
-                let observation =
-                    Observation { conclusive: *conclusive, found: found.collect(), runtime: RuntimeState::Running };
+                let observation = Observation {
+                    conclusive: *conclusive,
+                    found: found.collect(),
+                    runtime: RuntimeState::Running,
+                    reference: String::new(),
+                };
                 let seen = Finding::Done(Effect::Seen { asked_at: self.now, observation });
                 let note = Note { at: self.now, finding: Some((*step, seen)), then: Then::Look };
                 noted(&change.run, change.run.reservation.epoch, &note).map_err(|refused| refused.to_string())

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use freehold_domain::operation::{FailureCode, OperationStatus, Step};
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 use freehold_domain::reservation::{Resolution, Status};
 use freehold_domain::resource::{ResourceKind, RuntimeState};
 use freehold_domain::run::Work;
@@ -55,6 +55,43 @@ fn a_provision_survives_every_single_fault() {
                 }
             }
         }
+    }
+}
+
+/// The acts of a provision without faults that ask the provider to make something.
+const MAKING: std::ops::Range<u32> = 0..3;
+
+#[test]
+fn a_region_without_room_sends_everything_to_the_next_one_whatever_goes_wrong_on_the_way() {
+    const REGIONS: &[&str] = &["near", "far"];
+    for capabilities in PROVIDERS {
+        for full_at in MAKING {
+            for then in 1..8 {
+                for fault in Fault::ALL.into_iter().filter(|fault| !matches!(fault, Fault::Rejected | Fault::Full)) {
+                    let faults = vec![(full_at, Fault::Full), (full_at + then, fault)];
+                    let world =
+                        World::admitted(capabilities, Plot { faults, regions: REGIONS, ..Plot::default() }).settled();
+                    let told = format!("full at {full_at}, then {fault:?} at {then} on {capabilities:?}");
+                    assert_eq!(world.run.reservation.status, Status::Completed, "{told}");
+                    let resource = |kind| world.run.reservation.resource(kind).expect("it is complete");
+                    let (storage, runtime) = (resource(ResourceKind::Storage), resource(ResourceKind::Runtime));
+                    assert_eq!(storage.region, runtime.region, "a machine cannot have a volume elsewhere: {told}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn when_every_region_is_full_nothing_is_left_and_the_caller_is_told_so() {
+    for capabilities in PROVIDERS {
+        let plot =
+            Plot { stuck: Some((Step::Runtime, Fault::Full, FOR_EVER)), regions: &["near", "far"], ..Plot::default() };
+        let world = World::admitted(capabilities, plot).settled();
+        assert!(matches!(world.run.reservation.status, Status::Released { .. }));
+        let failure = world.run.operation.failure.as_ref().expect("a failure");
+        assert_eq!(failure.rejection.as_ref().map(|rejection| rejection.class.name()), Some("capacity"));
+        settles_in_time(&world);
     }
 }
 
@@ -312,10 +349,10 @@ fn an_extra_copy_is_removed_before_its_instance_is_published() {
 
 #[test]
 fn a_provider_without_names_is_not_asked_twice_before_the_first_call_can_no_longer_take_effect() {
-    let world = World::admitted(provider(true, false), one_fault(2, Fault::UnknownLate)).settled();
+    let world = World::admitted(provider(true, Names::Free), one_fault(2, Fault::UnknownLate)).settled();
     assert_eq!(world.run.reservation.status, Status::Completed);
     assert!(world.now.since(START) >= HORIZON);
-    let world = World::admitted(provider(true, true), one_fault(2, Fault::UnknownNever)).settled();
+    let world = World::admitted(provider(true, Names::Unique), one_fault(2, Fault::UnknownNever)).settled();
     assert!(world.now.since(START) < Duration::from_secs(5), "where names are enforced nobody waits");
 }
 

@@ -120,6 +120,7 @@ impl ControlPlane {
             return Err(self.conflict(refusal, unattended).await);
         }
 
+        let regions = if request.regions.is_empty() { provider.regions().to_vec() } else { request.regions };
         let entitlement = world.billing.entitlement(&request.context, request.tier.as_ref()).await?;
         let spec = self.spec(&request.spec, template, &entitlement.tier)?;
         provider
@@ -127,10 +128,11 @@ impl ControlPlane {
                 command: spec.command.clone(),
                 image: spec.image.clone(),
                 env: spec.env.clone(),
+                secrets: spec.secrets.keys().cloned().collect(),
                 memory_mb: spec.memory_mb,
                 cpu_millis: spec.cpu_millis,
                 volume_gb: spec.volume_gb,
-                region: request.regions.first().cloned(),
+                region: regions.first().cloned(),
             })
             .map_err(|detail| ProvisionRefused::InvalidSpec { pointer: "/spec", detail })?;
 
@@ -142,7 +144,7 @@ impl ControlPlane {
                 provider: provider_name,
                 tier: entitlement.tier,
                 price_version: entitlement.price_version,
-                regions: request.regions,
+                regions,
                 spec: spec.freeze(),
             },
             asked: self.asked(&request.caller, world.mint_operation()),

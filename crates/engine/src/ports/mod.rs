@@ -13,8 +13,8 @@ pub use clock::{Clock, Entropy};
 pub use driver::{Driver, Gap, Gaps, NoGaps, Render};
 pub use meter::{Meter, NoMeter};
 pub use provider::{
-    Blueprint, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, OwnedResource, Provider, Tags,
-    Unanswered,
+    Blueprint, Claim, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, OwnedResource, Provider,
+    Tags, Unanswered,
 };
 pub use records::{Records, RecordsError};
 pub use store::{

@@ -1,7 +1,7 @@
 //! What makes resources. An adapter is small and honest: it never retries, decides no policy, waits for nothing once a
 //! resource has an id, and never turns "I do not know" into "no". Each of its calls answers within a time it knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use freehold_domain::ids::InstanceId;
@@ -56,6 +56,8 @@ pub struct Blueprint {
     pub image: Option<String>,
     /// The environment, secrets included.
     pub env: BTreeMap<String, String>,
+    /// Which names of the environment are secrets: where a provider has a better place for those, that is where they go.
+    pub secrets: BTreeSet<String>,
     /// Memory limit, in MiB.
     pub memory_mb: u32,
     /// CPU limit, in thousandths of a core.
@@ -97,13 +99,22 @@ pub struct Made {
 #[error("the provider did not answer: {0}")]
 pub struct Unanswered(pub String);
 
-/// A resource that carries our install's tags.
+/// What a listed resource says whose it is, not yet verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It carries these tags.
+    Tags(Tags),
+    /// It can carry no tags, and its name is made of the instance's id: it is ours if the registry knows that instance.
+    Name(InstanceId),
+}
+
+/// A resource that carries our install's tags, or a name that only we give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedResource {
     /// The resource.
     pub resource: Resource,
-    /// Its tags, not yet verified.
-    pub tags: Tags,
+    /// What it says whose it is.
+    pub claim: Claim,
 }
 
 /// One page of what carries our install's tags.
@@ -150,6 +161,11 @@ pub trait Provider: Send + Sync {
 
     /// What it can promise.
     fn capabilities(&self) -> Capabilities;
+
+    /// Where to try when a request names no region, in order; empty where it has none.
+    fn regions(&self) -> &[String] {
+        &[]
+    }
 
     /// Whether a blueprint can work at all, before anything is taken.
     ///

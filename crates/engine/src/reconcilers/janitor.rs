@@ -14,7 +14,7 @@ use freehold_domain::lease::{Epoch, ProviderName};
 use freehold_domain::resource::{Custody, Found, Resource, ResourceKind};
 use freehold_domain::sweep::{Sighting, Verdict, judge};
 
-use crate::ports::{Claimed, OwnedPage, OwnedResource, Provider, StoreError};
+use crate::ports::{Claim, Claimed, OwnedPage, OwnedResource, Provider, StoreError};
 use crate::world::World;
 
 /// How many pages of one provider a pass reads: a million resources at a hundred a page. A list that is longer never
@@ -176,8 +176,14 @@ impl Walk<'_> {
     /// Judges a page, instance by instance. One that cannot be judged holds up none behind it.
     async fn judge_page(&mut self, resources: Vec<OwnedResource>, asked_at: Duration) -> Result<(), StoreError> {
         let mut by_instance: BTreeMap<InstanceId, Vec<Found>> = BTreeMap::new();
-        for OwnedResource { resource, tags } in resources {
-            let ours = tags.instance.parse().ok().filter(|instance| self.world.idents.verify(&tags, *instance));
+        for OwnedResource { resource, claim } in resources {
+            let ours = match claim {
+                Claim::Tags(tags) => {
+                    tags.instance.parse().ok().filter(|instance| self.world.idents.verify(&tags, *instance))
+                }
+                // The registry's word stands for a MAC: an instance that it does not know is nobody's here.
+                Claim::Name(instance) => Some(instance),
+            };
             let Some(instance) = ours else {
                 tracing::info!(provider = %self.name, kind = %resource.kind, id = resource.id, "it is somebody else's");
                 self.tally.foreign += 1;

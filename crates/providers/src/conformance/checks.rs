@@ -6,7 +6,7 @@ use std::sync::Arc;
 use freehold_domain::resource::{
     Custody, Observation, Outcome, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState,
 };
-use freehold_engine::ports::{Made, Order};
+use freehold_engine::ports::{Claim, Made, Order};
 
 use super::Verdict;
 use super::subject::{Subject, done, ensure, must};
@@ -191,9 +191,17 @@ pub(super) async fn lists_are_paged(subject: &Subject) -> Verdict {
         let page = subject.provider.list_owned(install, next.as_deref()).await.map_err(|error| error.to_string())?;
         pages += 1;
         for owned in page.resources {
-            must(owned.tags.install == install, format!("not of this install: {owned:?}"))?;
-            if let Some(ident) = missing.remove(&owned.resource.id) {
-                must(subject.idents.verify(&owned.tags, ident.instance), format!("wrong tags: {owned:?}"))?;
+            let ident = missing.remove(&owned.resource.id);
+            match &owned.claim {
+                Claim::Tags(tags) => {
+                    must(tags.install == install, format!("not of this install: {owned:?}"))?;
+                    let ours = ident.is_none_or(|ident| subject.idents.verify(tags, ident.instance));
+                    must(ours, format!("wrong tags: {owned:?}"))?;
+                }
+                Claim::Name(instance) => {
+                    let named = ident.is_none_or(|ident| ident.instance == *instance);
+                    must(named, format!("named after another instance: {owned:?}"))?;
+                }
             }
         }
         next = page.next;

@@ -12,7 +12,7 @@ use freehold_domain::resource::{Observation, Outcome, RejectionClass, Resource, 
 use freehold_domain::route::Endpoint;
 use freehold_domain::time::Timestamp;
 use freehold_engine::ident::Idents;
-use freehold_engine::ports::{Ident, Made, OwnedPage, OwnedResource, Tags, Unanswered};
+use freehold_engine::ports::{Claim, Ident, Made, OwnedPage, OwnedResource, Tags, Unanswered};
 
 use super::fault::{Call, CallKind, Fault, Sight};
 use super::world::{Effect, FakeResource, World, rejected, seen};
@@ -203,7 +203,7 @@ impl FakeCloud {
     ) -> Outcome<Made> {
         let mut world = self.world();
         let region = region.map(str::to_owned);
-        let enforces_names = capabilities.enforces_names;
+        let enforces_names = capabilities.names.are_unique(kind);
         let effect = Effect::Make { enforces_names, kind, ident: ident.clone(), region: region.clone() };
         let fault = match world.receive(CallKind::Ensure(kind), ident, &effect) {
             Ok(fault) => fault,
@@ -320,7 +320,12 @@ impl FakeCloud {
         let mut world = self.world();
         world.looks += 1;
         let sight = world.sight.filter(|(_, until)| world.now < *until).map(|(sight, _)| sight);
-        let nothing = |conclusive| Observation { conclusive, found: Vec::new(), runtime: RuntimeState::Missing };
+        let nothing = |conclusive| Observation {
+            conclusive,
+            found: Vec::new(),
+            runtime: RuntimeState::Missing,
+            reference: String::new(),
+        };
         match sight {
             None => Ok(seen(&world.live, world.now, idents, ident, true)),
             Some(Sight::Unanswered) => Err(Unanswered("the fake is out of sight".to_owned())),
@@ -346,8 +351,9 @@ impl FakeCloud {
         let page: Vec<_> = folders.by_ref().take(PAGE_INSTANCES).collect();
         let next = page.last().filter(|_| folders.next().is_some()).map(|(instance, _)| instance.to_string());
         let ours = page.into_iter().flat_map(|(_, all)| all).filter(|one| one.tags.install == install);
-        let resources =
-            ours.map(|one| OwnedResource { resource: one.resource.clone(), tags: one.tags.clone() }).collect();
+        let resources = ours
+            .map(|one| OwnedResource { resource: one.resource.clone(), claim: Claim::Tags(one.tags.clone()) })
+            .collect();
         Ok(OwnedPage { resources, next })
     }
 

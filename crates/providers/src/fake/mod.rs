@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 use freehold_domain::resource::{Observation, Outcome, Resource, ResourceKind, RuntimeState};
 use freehold_domain::route::Endpoint;
 use freehold_engine::ident::Idents;
@@ -62,7 +62,7 @@ impl FakeProvider {
 
     /// What the process provider promises too.
     pub const BEST: Capabilities = Capabilities {
-        enforces_names: true,
+        names: Names::Unique,
         seals: true,
         storage: true,
         logs: false,

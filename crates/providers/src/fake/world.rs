@@ -93,7 +93,7 @@ pub(super) fn seen(live: &Live, now: Timestamp, idents: &Idents, ident: &Ident, 
         }
         found.push(Found { resource: one.resource.clone(), custody });
     }
-    Observation { conclusive, found, runtime }
+    Observation { conclusive, found, runtime, reference: String::new() }
 }
 
 impl FakeResource {

@@ -28,7 +28,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 use freehold_domain::resource::{Observation, Outcome, RejectionClass, Resource, ResourceKind, RuntimeState};
 use freehold_domain::route::Endpoint;
 use freehold_engine::ident::Idents;
@@ -195,7 +195,8 @@ impl ProcessProvider {
     }
 
     fn launch_order(&self, order: &Order<'_>) -> LaunchOrder {
-        let Blueprint { command, image: _, env, memory_mb, cpu_millis, volume_gb: _, region: _ } = order.blueprint;
+        let Blueprint { command, image: _, env, secrets: _, memory_mb, cpu_millis, volume_gb: _, region: _ } =
+            order.blueprint;
         let mut variables: BTreeMap<String, String> =
             PASSED_ON.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
         variables.extend(env.clone());
@@ -359,7 +360,7 @@ impl Provider for ProcessProvider {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { enforces_names: true, seals: true, storage: true, logs: true, settle_horizon: Duration::ZERO }
+        Capabilities { names: Names::Unique, seals: true, storage: true, logs: true, settle_horizon: Duration::ZERO }
     }
 
     fn accepts(&self, blueprint: &Blueprint) -> Result<(), String> {

@@ -7,7 +7,7 @@ use freehold_domain::resource::{
     Custody, Found, Observation, Outcome, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState,
 };
 use freehold_engine::ident::Idents;
-use freehold_engine::ports::{Ident, Made, OwnedPage, OwnedResource, Tags};
+use freehold_engine::ports::{Claim, Ident, Made, OwnedPage, OwnedResource, Tags};
 use rustix::process::Signal;
 
 use super::folder::{Folder, Layout, Locked, Standing};
@@ -149,7 +149,7 @@ impl Place {
                 seen.state
             }
         };
-        Ok(Observation { conclusive: true, found, runtime })
+        Ok(Observation { conclusive: true, found, runtime, reference: String::new() })
     }
 
     /// Stops the program, if one runs. A stop that was asked for is on record before anything is done about it.
@@ -323,7 +323,7 @@ pub(super) fn list_owned(layout: &Layout, install: &str, after: Option<&str>) ->
         let Some(tags) = folder.owner_tags()?.filter(here) else { continue };
         let mut add = |kind, handle| {
             let resource = Resource { kind, id: format!("fh-{}", instance.simple()), region: None, handle };
-            resources.push(OwnedResource { resource, tags: tags.clone() });
+            resources.push(OwnedResource { resource, claim: Claim::Tags(tags.clone()) });
         };
         add(ResourceKind::Base, String::new());
         if durable::is_there(&folder.volume())? {

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -218,6 +218,7 @@ fn blueprint(command: &[&str]) -> Blueprint {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         image: None,
         env: BTreeMap::from([("GREETING", "hi"), ("TEST_LISTENS", "1")].map(|(a, b)| (a.to_owned(), b.to_owned()))),
+        secrets: BTreeSet::new(),
         memory_mb: 64,
         cpu_millis: 1000,
         volume_gb: 1,

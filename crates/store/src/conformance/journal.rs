@@ -21,7 +21,7 @@ pub async fn a_journal_reads_back_as_it_was_written(bench: Arc<Bench>) {
     let seen = |runtime, found| {
         Finding::Done(Effect::Seen {
             asked_at: bench.now(),
-            observation: Observation { conclusive: true, found, runtime },
+            observation: Observation { conclusive: true, found, runtime, reference: String::new() },
         })
     };
     let ours = |kind, id| Found { resource: resource(kind, id), custody: Custody::Ours };
@@ -131,7 +131,8 @@ pub(super) async fn cleaned(bench: &Bench, run: &Run) -> Run {
         finding = (Step::Absence, Finding::Done(Effect::Nothing));
         assert!(!run.reservation.resources.contains(&resource));
     }
-    let nothing = Observation { conclusive: true, found: vec![], runtime: RuntimeState::Missing };
+    let nothing =
+        Observation { conclusive: true, found: vec![], runtime: RuntimeState::Missing, reference: String::new() };
     let absent = Finding::Done(Effect::Seen { asked_at: bench.now(), observation: nothing });
     let run = bench.note(&run, Some(finding), Then::Look).await.expect("it is noted");
     bench.note(&run, Some((Step::Absence, absent)), Then::Look).await.expect("it looks")

@@ -17,8 +17,8 @@ use freehold_domain::reservation::Status;
 use freehold_domain::resource::{Resource, ResourceKind, RuntimeState};
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{
-    Begin, Change, Destroy, Finding, Hold, LeakChange, Note, Refused, Run, Settle, Settlement, Then, Work, admitted,
-    begun, claimed, destroyed, folded, noted, repaired, settled, swept,
+    Begin, Bid, Change, Destroy, Finding, Hold, LeakChange, Note, Refused, Run, Settle, Settlement, Then, Work,
+    admitted, begun, claimed, destroyed, folded, noted, repaired, settled, swept,
 };
 use freehold_domain::time::Timestamp;
 
@@ -102,7 +102,9 @@ pub(crate) struct World {
 impl World {
     /// A world in which one instance was just admitted.
     pub(crate) fn admitted(capabilities: Capabilities, plot: Plot) -> Self {
-        let change = admitted(bid(1), &commission(1, START.plus(DEADLINE)), START);
+        let regions = plot.regions.iter().map(|&region| region.to_owned()).collect();
+        let bid = Bid { regions, ..bid(1) };
+        let change = admitted(bid, &commission(1, START.plus(DEADLINE)), START);
         Self {
             now: START,
             run: change.run,

@@ -129,7 +129,8 @@ impl World {
             let detail = "creation under this name is impossible".to_owned();
             return Finding::Rejected(Rejection { class: RejectionClass::Invalid, detail });
         }
-        let known = self.live.iter().find(|live| live.resource.kind == kind && self.capabilities.enforces_names);
+        let known =
+            self.live.iter().find(|live| live.resource.kind == kind && self.capabilities.names.are_unique(kind));
         if let Some(live) = known {
             let runtime = (kind == ResourceKind::Runtime).then(|| live.state.clone());
             return Finding::Done(Effect::Made { resource: live.resource.clone(), runtime });
@@ -137,7 +138,9 @@ impl World {
         let copies = if self.plot.extra && kind == ResourceKind::Runtime { 2 } else { 1 };
         for _ in 0..copies {
             self.made += 1;
-            let resource = resource(kind, self.made);
+            let mut resource = resource(kind, self.made);
+            let full = self.run.operation.regions_full as usize;
+            resource.region = self.run.reservation.regions.get(full).cloned();
             self.live.push(Live { resource, state: RuntimeState::Starting, since: self.now });
         }
         let made = &self.live[self.live.len() - 1];
@@ -169,7 +172,12 @@ impl World {
     fn look(&mut self) -> Finding {
         if self.plot.blind_looks > 0 {
             self.plot.blind_looks -= 1;
-            let observation = Observation { conclusive: false, found: Vec::new(), runtime: RuntimeState::Missing };
+            let observation = Observation {
+                conclusive: false,
+                found: Vec::new(),
+                runtime: RuntimeState::Missing,
+                reference: String::new(),
+            };
             return Finding::Done(Effect::Seen { asked_at: self.now, observation });
         }
         for live in self.live.iter_mut().filter(|live| live.resource.kind == ResourceKind::Runtime) {
@@ -185,7 +193,7 @@ impl World {
         let found = things.into_iter().map(|resource| Found { resource, custody: Custody::Ours }).collect();
         let runtime = self.live.iter().find(|live| live.resource.kind == ResourceKind::Runtime);
         let runtime = runtime.map_or(RuntimeState::Missing, |live| live.state.clone());
-        let observation = Observation { conclusive: true, found, runtime };
+        let observation = Observation { conclusive: true, found, runtime, reference: String::new() };
         Finding::Done(Effect::Seen { asked_at: self.now, observation })
     }
 }

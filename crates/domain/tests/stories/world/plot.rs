@@ -3,18 +3,23 @@
 use std::time::Duration;
 
 use freehold_domain::operation::Step;
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 
 use super::HORIZON;
 
 /// A provider by what it can promise.
-pub(crate) const fn provider(seals: bool, enforces_names: bool) -> Capabilities {
-    Capabilities { enforces_names, seals, storage: true, logs: false, settle_horizon: HORIZON }
+pub(crate) const fn provider(seals: bool, names: Names) -> Capabilities {
+    Capabilities { names, seals, storage: true, logs: false, settle_horizon: HORIZON }
 }
 
 /// Every sort of provider.
-pub(crate) const PROVIDERS: [Capabilities; 4] =
-    [provider(true, true), provider(true, false), provider(false, false), provider(false, true)];
+pub(crate) const PROVIDERS: [Capabilities; 5] = [
+    provider(true, Names::Unique),
+    provider(true, Names::UniqueButStorage),
+    provider(true, Names::Free),
+    provider(false, Names::Free),
+    provider(false, Names::Unique),
+];
 
 /// What goes wrong with one act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +96,8 @@ pub(crate) struct Plot {
     pub(crate) blind_looks: u32,
     /// So many looks after a removal still find what was removed.
     pub(crate) stale_looks: u32,
+    /// Where it may be made, in order; empty: the provider has no regions.
+    pub(crate) regions: &'static [&'static str],
     /// What was written to the records is not read before then.
     pub(crate) records_lag: Duration,
     /// A second runtime turns up beside the first.
