@@ -6,4 +6,5 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod fake;
+pub mod fly;
 pub mod process;

@@ -47,6 +47,7 @@ fn the_process_provider_keeps_every_promise_in_the_grid() {
         open: &open,
         block_on: Arc::new(move |call| waits.block_on(call)),
         command: vec!["sleep".to_owned(), "3600".to_owned()],
+        image: None,
     };
     let verdict = prove(&subject, selection(), |_| {});
     println!("{} cells, never reached: {:?}", verdict.cells, verdict.unreached);

@@ -22,6 +22,7 @@ use freehold_engine::ident::Idents;
 use freehold_engine::ports::{
     Blueprint, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, Provider, Unanswered,
 };
+use freehold_engine::world::Template;
 use freehold_providers::fake::{CallKind, Fault, Sight};
 
 use crate::grid::{self, Cell, Occurrence, Promise, Trouble};
@@ -42,6 +43,8 @@ pub struct Subject<'a> {
     pub block_on: BlockOn,
     /// A program that runs until it is stopped.
     pub command: Vec<String>,
+    /// The image it is in, for providers that run images.
+    pub image: Option<String>,
 }
 
 impl std::fmt::Debug for Subject<'_> {
@@ -108,7 +111,9 @@ pub fn prove(subject: &Subject<'_>, selection: Selection, progress: impl Fn(usiz
     let capabilities = (subject.open)(&idents()).capabilities();
     for cell in cells(capabilities, selection) {
         let adapter = Arc::new(Faulty::over((subject.open)(&idents()), subject.block_on.clone()));
-        let land = Land { provider: adapter.clone(), ground: adapter.clone(), command: subject.command.clone() };
+        let program =
+            Template { image: subject.image.clone(), command: subject.command.clone(), ..Template::default() };
+        let land = Land { provider: adapter.clone(), ground: adapter.clone(), program };
         let report = grid::run_on(&cell, land);
         adapter.clear();
         verdict.cells += 1;

@@ -97,7 +97,7 @@ pub struct Shared {
     /// Names and keys.
     pub installation: Installation,
     /// What instances run.
-    pub command: Vec<String>,
+    pub program: Template,
 }
 
 /// A server in one of its lives.
@@ -143,7 +143,7 @@ impl Node {
             render: Arc::new(Plain),
             idents: Idents::new(shared.installation.install.clone(), &shared.installation.mac_key),
             vault: Vault::new(&shared.installation.secret_key, chance),
-            policy: policy(shared.command.clone()),
+            policy: policy(shared.program.clone()),
             holder: holder.clone(),
             executes: true,
         });
@@ -191,7 +191,7 @@ pub fn plans() -> LocalBilling {
 
 /// How patient every simulated node is, and what its instances run.
 #[must_use]
-pub fn policy(command: Vec<String>) -> Policy {
+pub fn policy(program: Template) -> Policy {
     Policy {
         instances_per_context: 1,
         default_provider: "local".parse().expect("a valid name"),
@@ -212,6 +212,6 @@ pub fn policy(command: Vec<String>) -> Policy {
             "small".parse().expect("a valid name"),
             Tier { rank: 1, memory_mb: 256, cpu_millis: 1_000, volume_gb: 1 },
         )]),
-        templates: BTreeMap::from([("hello".to_owned(), Template { image: None, command, env: BTreeMap::new() })]),
+        templates: BTreeMap::from([("hello".to_owned(), program)]),
     }
 }

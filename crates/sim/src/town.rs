@@ -17,6 +17,7 @@ use freehold_domain::time::Timestamp;
 use freehold_engine::ident::Idents;
 use freehold_engine::ports::{Clock, Installation, Provider, Store};
 use freehold_engine::reconcilers::{drift, due, janitor};
+use freehold_engine::world::Template;
 use freehold_providers::fake::{FakeCloud, FakeProvider};
 use freehold_store::{CommitFault, SqliteOptions, SqliteStore};
 
@@ -76,7 +77,7 @@ pub(crate) struct Land {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) ground: Arc<dyn Ground>,
     /// What instances run.
-    pub(crate) command: Vec<String>,
+    pub(crate) program: Template,
 }
 
 impl Land {
@@ -87,7 +88,7 @@ impl Land {
         Self {
             provider: Arc::new(FakeProvider::new(cloud.clone(), idents.clone(), capabilities)),
             ground: Arc::new(cloud.clone()),
-            command: vec!["hello".to_owned()],
+            program: Template { command: vec!["hello".to_owned()], ..Template::default() },
         }
     }
 }
@@ -123,7 +124,7 @@ impl Town {
             watch: Watch::new(store.clone(), time.clone(), promises),
             chance: chance.clone(),
             installation: installation(),
-            command: land.command,
+            program: land.program,
         };
         let clock = |off| WrongClock::new(time.clone(), off);
         let nodes = vec![Node::start(&shared, "node-a", clock(0)), Node::start(&shared, "node-b", clock(300_000_000))];

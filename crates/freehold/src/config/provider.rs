@@ -5,7 +5,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::duration::Period;
-use super::secret::GuardedUrl;
+use super::secret::{GuardedUrl, SecretSource};
 
 /// A provider's settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -49,8 +49,8 @@ impl ProviderKind {
     /// Whether this build can talk to it.
     pub(crate) const fn is_in_this_build(self) -> bool {
         match self {
-            Self::Process | Self::Fake => true,
-            Self::Docker | Self::Fly => false,
+            Self::Process | Self::Fake | Self::Fly => true,
+            Self::Docker => false,
         }
     }
 
@@ -70,6 +70,8 @@ impl ProviderKind {
                 "regions",
                 "request_timeout",
                 "settle_horizon",
+                "port",
+                "volume_path",
             ],
         }
     }
@@ -114,6 +116,17 @@ pub(crate) struct FlyConfig {
     pub(crate) request_timeout: Period,
     /// The longest time after which an unanswered call may still take effect.
     pub(crate) settle_horizon: Period,
+    /// The port that instances answer at.
+    pub(crate) port: u16,
+    /// Where instances find their volume.
+    pub(crate) volume_path: String,
+}
+
+impl FlyConfig {
+    /// Where the token comes from.
+    pub(crate) fn token(&self) -> SecretSource<'_> {
+        SecretSource { path: "token", env: &self.token_env, file: &self.token_file, usual_env: "" }
+    }
 }
 
 impl ProviderConfig {
@@ -147,6 +160,12 @@ const FLY_HORIZON_MS: u64 = 60_000;
 /// When a call counts as unanswered, in milliseconds: longer than any healthy one takes.
 const REQUEST_TIMEOUT_MS: u64 = 20_000;
 
+/// The port that instances answer at, where nothing is said.
+const PORT: u16 = 8080;
+
+/// Where instances find their volume, where nothing is said.
+const VOLUME_PATH: &str = "/data";
+
 /// All keys of all kinds, as they are read.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -162,6 +181,8 @@ struct AllKeys {
     regions: Option<Vec<String>>,
     request_timeout: Option<Period>,
     settle_horizon: Option<Period>,
+    port: Option<u16>,
+    volume_path: Option<String>,
 }
 
 impl AllKeys {
@@ -179,6 +200,8 @@ impl AllKeys {
             regions,
             request_timeout,
             settle_horizon,
+            port,
+            volume_path,
         } = self;
         [
             ("latency", latency.is_some()),
@@ -191,6 +214,8 @@ impl AllKeys {
             ("regions", regions.is_some()),
             ("request_timeout", request_timeout.is_some()),
             ("settle_horizon", settle_horizon.is_some()),
+            ("port", port.is_some()),
+            ("volume_path", volume_path.is_some()),
         ]
         .into_iter()
         .find_map(|(key, set)| (set && !kind.keys().contains(&key)).then_some(key))
@@ -224,6 +249,8 @@ impl<'de> Deserialize<'de> for ProviderConfig {
                 regions: keys.regions.unwrap_or_default(),
                 request_timeout: timeout,
                 settle_horizon: horizon(FLY_HORIZON_MS),
+                port: keys.port.unwrap_or(PORT),
+                volume_path: keys.volume_path.unwrap_or_else(|| VOLUME_PATH.to_owned()),
             }),
         })
     }

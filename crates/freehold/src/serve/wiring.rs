@@ -15,6 +15,7 @@ use freehold_engine::ports::{Claimed, Installation, KeyRole, Provider};
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};
 use freehold_providers::fake::{FakeCloud, FakeProvider};
+use freehold_providers::fly::{self, FlyOptions, FlyProvider};
 use freehold_providers::process::{ProcessOptions, ProcessProvider};
 use freehold_server::{AnswerRenderer, Hub, Keys, Metrics, Probe, ServerParts, Settings};
 use freehold_store::SqliteStore;
@@ -25,7 +26,7 @@ use super::clock::{SystemClock, SystemEntropy};
 use super::drivers::{HINTS_MAX, Hints};
 use super::folder::{DataFolder, unusable};
 use super::gaps;
-use crate::config::{Config, FakeConfig, ProviderConfig, Roles, SecretSource};
+use crate::config::{Config, FakeConfig, FlyConfig, ProviderConfig, Roles, SecretSource};
 use crate::exit::Failure;
 
 /// How long a new program is watched before its instance is published while it still starts: long enough for most to be
@@ -167,7 +168,8 @@ fn providers(
                 Arc::new(provider)
             }
             ProviderConfig::Fake(settings) => Arc::new(fake(settings, idents.clone())),
-            ProviderConfig::Docker(_) | ProviderConfig::Fly(_) => {
+            ProviderConfig::Fly(settings) => Arc::new(fly_machines(name, settings, idents.clone())?),
+            ProviderConfig::Docker(_) => {
                 let kind = settings.kind().as_str();
                 return Err(Failure::usage(format!("providers.{name}: this build has no adapter of kind \"{kind}\"")));
             }
@@ -175,6 +177,25 @@ fn providers(
         providers.insert(parsed("providers", name)?, provider);
     }
     Ok(providers)
+}
+
+fn fly_machines(name: &str, settings: &FlyConfig, idents: Idents) -> Result<FlyProvider, Failure> {
+    let unusable = |why: String| Failure::usage(format!("providers.{name}: {why}"));
+    let token = read(&settings.token())?;
+    let token = token.ok_or_else(|| unusable("it needs a token: token_env or token_file".to_owned()))?;
+    let options = FlyOptions {
+        api_url: settings.api_url.expose().to_owned(),
+        token: token.expose().to_owned(),
+        org_slug: settings.org_slug.clone(),
+        app_prefix: settings.app_prefix.clone(),
+        regions: settings.regions.clone(),
+        request_timeout: settings.request_timeout.get(),
+        settle_horizon: settings.settle_horizon.get(),
+        changes_per_second: fly::CHANGES_PER_SECOND,
+        port: settings.port,
+        volume_path: settings.volume_path.clone(),
+    };
+    FlyProvider::new(options, idents).map_err(unusable)
 }
 
 /// A provider without anything behind it: it keeps every promise, in memory, and forgets it all at the end.

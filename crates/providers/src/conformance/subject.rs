@@ -32,6 +32,8 @@ pub struct Subject {
     pub blueprint: Blueprint,
     /// How many bases it takes to fill more than one page of the list.
     pub more_than_a_page: usize,
+    /// Whether an empty base may be made anew behind a seal: it runs nothing, routes nothing, and is swept.
+    pub empty_base_after_seal: bool,
     /// How long any state may take to come about.
     pub patience: Duration,
     /// What must live as long as this: a temporary folder.
