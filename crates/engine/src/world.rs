@@ -68,8 +68,8 @@ pub struct Policy {
     pub starting_timeout: Duration,
     /// After how long a destroy counts as stuck.
     pub destroy_stuck_after: Duration,
-    /// Whether the janitor only looks and counts.
-    pub janitor_dry_run: bool,
+    /// Until when the janitor only looks and tells, by this node's monotonic clock; zero where it never does.
+    pub janitor_looks_until: Duration,
     /// How long idempotency records are kept after their operation is over.
     pub idempotency_kept: Duration,
     /// What can be asked for.

@@ -206,7 +206,7 @@ pub fn policy(program: Template) -> Policy {
         stopped_check: Duration::from_secs(1800),
         starting_timeout: Duration::from_secs(300),
         destroy_stuck_after: Duration::from_secs(900),
-        janitor_dry_run: false,
+        janitor_looks_until: Duration::ZERO,
         idempotency_kept: Duration::from_secs(86_400),
         tiers: BTreeMap::from([(
             "small".parse().expect("a valid name"),

@@ -31,6 +31,8 @@ retry_min = "50ms"
 retry_max = "1s"
 [provision]
 deadline = "30s"
+[janitor]
+dry_run = "never"
 [limits]
 requests_per_second_per_caller = 100000
 "#;

@@ -5,6 +5,7 @@
 //!   epoch it was made under: an instance that changed hands since is left to the next pass.
 //! - What a node has seen lives in its memory. Losing it costs time: the first pass of a process never sweeps.
 //! - A provider that does not answer holds up no other.
+//! - Until [`Policy::janitor_looks_until`](crate::world::Policy) it looks, remembers and tells, and removes nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -95,8 +96,10 @@ pub struct Tally {
     pub unknown: u64,
     /// Resources that nothing refers to, and that were not seen often or long enough.
     pub young: u64,
-    /// Resources that nothing refers to and that are removed from now on; in a dry run, that would be.
+    /// Resources that nothing refers to and that are removed from now on.
     pub swept: u64,
+    /// Resources that nothing refers to and that would be removed from now on, but for the dry run.
+    pub would_sweep: u64,
     /// Providers that did not answer, or not to the end.
     pub unanswered: u64,
 }
@@ -113,7 +116,7 @@ pub async fn pass(world: &World, seen: &mut Seen) -> Result<Tally, StoreError> {
         let mut walk = Walk { world, name, provider: provider.as_ref(), seen, tally: &mut tally };
         outcome = outcome.and(walk.go().await);
     }
-    let Tally { referenced, busy, foreign, unknown, young, swept, unanswered } = tally;
+    let Tally { referenced, busy, foreign, unknown, young, swept, would_sweep, unanswered } = tally;
     world.meter.janitor("unanswered", unanswered);
     // What was not seen is not gone: the other gauges stay as they are.
     let states = [
@@ -123,12 +126,16 @@ pub async fn pass(world: &World, seen: &mut Seen) -> Result<Tally, StoreError> {
         ("unknown", unknown),
         ("young", young),
         ("swept", swept),
+        ("would_sweep", would_sweep),
     ];
     for (state, count) in states.into_iter().filter(|_| unanswered == 0) {
         world.meter.janitor(state, count);
     }
     if foreign + unknown > 0 {
         tracing::warn!(foreign, unknown, "resources that are not this registry's carry its name; they are left alone");
+    }
+    if would_sweep > 0 {
+        tracing::warn!(would_sweep, "a dry run of the janitor leaves what nothing refers to where it is");
     }
     outcome.map(|()| tally)
 }
@@ -246,12 +253,14 @@ impl Walk<'_> {
         let world = self.world;
         orphans.truncate(SWEPT_AT_ONCE_MAX);
         let count = orphans.len() as u64;
-        if world.policy.janitor_dry_run {
-            tracing::info!(%instance, resources = count, "nothing refers to them; a dry run leaves them alone");
-            self.tally.swept += count;
+        let asked_at = world.clock.monotonic();
+        if asked_at < world.policy.janitor_looks_until {
+            for Resource { kind, id, region: _, handle: _ } in &orphans {
+                tracing::warn!(provider = %self.name, %instance, %kind, id, "would remove it: nothing refers to it");
+            }
+            self.tally.would_sweep += count;
             return Ok(());
         }
-        let asked_at = world.clock.monotonic();
         let asked = world.asked_by_itself("janitor");
         match world.store.sweep_begin(instance, held, orphans, world.mint_leak(), asked).await {
             Ok(run) => {

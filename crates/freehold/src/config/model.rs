@@ -36,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) provision: Provision,
     /// Leases, timers and time-outs.
     pub(crate) timing: Timing,
+    /// What nothing refers to.
+    pub(crate) janitor: Janitor,
     /// The way to the instances.
     pub(crate) proxy: Proxy,
     /// What makes resources, by name.
@@ -128,6 +130,26 @@ pub(crate) struct Timing {
     pub(crate) janitor_interval: Period,
     /// When a destroy that is not done is called stuck.
     pub(crate) destroy_stuck_after: Period,
+}
+
+/// `[janitor]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Janitor {
+    /// When the janitor only looks and tells.
+    pub(crate) dry_run: DryRun,
+}
+
+/// When the janitor only looks and tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum DryRun {
+    /// While the registry is young.
+    FirstStart,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
 }
 
 /// `[proxy]`.

@@ -50,6 +50,7 @@ fn with_no_file_at_all_there_is_one_provider_one_template_and_one_tier() {
     assert_eq!(config.tiers["small"].memory_mb, 256);
     assert_eq!(config.price_versions["2026-01-01"].tier, "small");
     assert!(!config.proxy.public);
+    assert_eq!(config.janitor.dry_run, DryRun::FirstStart);
 }
 
 #[test]
@@ -120,6 +121,10 @@ fn a_value_of_the_wrong_kind_is_named_with_its_place() {
         (
             "[templates.a]\ncommand = [\"ü\", 1]\n",
             "freehold.toml:2:17: templates.a.command: this is the number 1, and should be a text in quotes",
+        ),
+        (
+            "[janitor]\ndry_run = \"first\"\n",
+            "freehold.toml:2:11: janitor.dry_run: `first` is none of first_start, always, never",
         ),
         (
             "[providers.x]\nkind = \"flyy\"\n",

@@ -43,6 +43,7 @@ pub(super) fn relations(config: &Config) -> Vec<Found> {
         limits,
         provision,
         timing,
+        janitor: _,
         proxy: _,
         providers: _,
         templates,

@@ -375,6 +375,7 @@ mod tests {
         let identity = Identity {
             installation: Installation { install: "test".parse().unwrap(), mac_key: [1; 32], secret_key: [2; 32] },
             holder: Holder { node: "node-a".parse().unwrap(), incarnation: 1 },
+            janitor_looks_until: Duration::ZERO,
         };
         let store = Arc::new(SqliteStore::open(options).unwrap());
         let roles = Roles { executor: false, ..Roles::ALL };

@@ -4,6 +4,7 @@
 //! - A start that is refused leaves nothing half done; the next start after any other end goes on from what is on disk.
 //! - Work that grows with the registry begins behind that line.
 
+mod caution;
 mod clock;
 mod drivers;
 mod folder;
@@ -94,8 +95,10 @@ impl Serve {
             clock.not_before(last);
         }
 
+        let made_at = store.made_at().await.map_err(|error| Failure::failed(error.to_string()))?;
         let identity = Identity {
             installation: wanted.settle(store.as_ref()).await?,
+            janitor_looks_until: caution::looks_until(config.janitor.dry_run, made_at, clock.as_ref()),
             holder: Holder { node: folder.node_id(config.node_id.as_deref())?, incarnation: incarnation()? },
         };
         tracing::info!(

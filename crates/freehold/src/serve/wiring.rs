@@ -64,6 +64,8 @@ pub(super) struct Wired {
 pub(super) struct Identity {
     pub(super) installation: Installation,
     pub(super) holder: Holder,
+    /// Until when the janitor only looks, by this node's monotonic clock.
+    pub(super) janitor_looks_until: Duration,
 }
 
 impl Wired {
@@ -80,7 +82,8 @@ impl Wired {
         metrics: Arc<Metrics>,
         identity: Identity,
     ) -> Result<Self, Failure> {
-        let Identity { installation: Installation { install, mac_key, secret_key }, holder } = identity;
+        let Identity { installation, holder, janitor_looks_until } = identity;
+        let Installation { install, mac_key, secret_key } = installation;
         let entropy = Arc::new(SystemEntropy::new());
         let idents = Idents::new(install, &mac_key);
         let (sender, admitted) = mpsc::channel(HINTS_MAX);
@@ -98,7 +101,7 @@ impl Wired {
             render: Arc::new(AnswerRenderer),
             idents,
             vault: Vault::new(&secret_key, entropy),
-            policy: policy(config)?,
+            policy: policy(config, janitor_looks_until)?,
             holder,
             executes: roles.executor,
         };
@@ -228,7 +231,7 @@ fn local_billing(config: &Config) -> Result<LocalBilling, Failure> {
     })
 }
 
-fn policy(config: &Config) -> Result<Policy, Failure> {
+fn policy(config: &Config, janitor_looks_until: Duration) -> Result<Policy, Failure> {
     let timing = &config.timing;
     let lease = timing.lease.get();
     let tiers = config.tiers.iter().map(|(name, tier)| {
@@ -257,7 +260,7 @@ fn policy(config: &Config) -> Result<Policy, Failure> {
         stopped_check: timing.stopped_check.get(),
         starting_timeout: timing.starting_timeout.get(),
         destroy_stuck_after: timing.destroy_stuck_after.get(),
-        janitor_dry_run: false,
+        janitor_looks_until,
         idempotency_kept: IDEMPOTENCY_KEPT,
         tiers: tiers.collect::<Result<_, _>>()?,
         templates: templates.collect(),
@@ -285,7 +288,8 @@ mod tests {
     #[test]
     fn the_usual_configuration_makes_a_policy_and_a_bill() {
         let config = Config::load(&Sources::default()).unwrap();
-        let policy = policy(&config).unwrap();
+        let policy = policy(&config, Duration::from_secs(7)).unwrap();
+        assert_eq!(policy.janitor_looks_until, Duration::from_secs(7));
         let command = &policy.templates["hello"].command;
         assert_eq!(command[1..], ["hello-instance"]);
         assert!(Path::new(&command[0]).is_absolute(), "{command:?}");

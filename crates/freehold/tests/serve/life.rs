@@ -57,6 +57,19 @@ fn an_instance_is_made_answers_outlives_its_server_and_is_destroyed() {
 }
 
 #[test]
+fn a_new_registry_has_a_janitor_that_only_looks_and_an_operator_decides_otherwise() {
+    for (dry_run, careful) in [(None, true), (Some("always"), true), (Some("never"), false)] {
+        let mut home = Home::new();
+        if let Some(dry_run) = dry_run {
+            home.set("JANITOR__DRY_RUN", dry_run);
+        }
+        assert!(home.serve().end().0.success());
+        let told = home.log().contains("the janitor removes nothing and logs what it would");
+        assert_eq!(told, careful, "{dry_run:?}: {}", home.log());
+    }
+}
+
+#[test]
 fn a_stream_ends_when_the_server_does() {
     let home = Home::new();
     let server = home.serve();

@@ -41,7 +41,7 @@ async fn gone(server: &Server) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_back_after_a_destroy_is_removed_in_the_second_pass() {
     let server = Server::start().await;
-    let world = server.world_without_horizon(false);
+    let world = server.world_without_horizon(Duration::ZERO);
     let bystander = server.made("user:bob").await;
     let instance: InstanceId = bystander["id"].as_str().unwrap().parse().unwrap();
     let mut seen = Seen::default();
@@ -75,22 +75,41 @@ async fn what_comes_back_after_a_destroy_is_removed_in_the_second_pass() {
 async fn a_dry_run_counts_and_removes_nothing() {
     let server = Server::start().await;
     haunted(&server).await;
-    let dry = server.world_without_horizon(true);
+    let dry = server.world_without_horizon(Duration::MAX);
     let mut seen = Seen::default();
-    for swept in [0, 1, 1] {
+    for would_sweep in [0, 1, 1] {
         let tally = pass(&dry, &mut seen).await.unwrap();
-        assert_eq!(tally, Tally { swept, young: 1 - swept, ..Tally::default() });
+        assert_eq!(tally, Tally { would_sweep, young: 1 - would_sweep, ..Tally::default() });
     }
     assert_eq!(server.cloud.live().len(), 1);
+    let metrics = String::from_utf8(server.get("/metrics").await.with(200).body.to_vec()).unwrap();
+    for line in ["{state=\"would_sweep\"} 1", "{state=\"swept\"} 0"] {
+        assert!(metrics.contains(&format!("freehold_janitor_resources{line}")), "{metrics}");
+    }
     // What was seen counts: the same memory goes on where the dry run ends.
-    assert_eq!(pass(&server.world_without_horizon(false), &mut seen).await.unwrap().swept, 1);
+    assert_eq!(pass(&server.world_without_horizon(Duration::ZERO), &mut seen).await.unwrap().swept, 1);
+    gone(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_ends_by_itself() {
+    let server = Server::start().await;
+    haunted(&server).await;
+    let ends_at = server.world.clock.monotonic() + Duration::from_millis(300);
+    let world = server.world_without_horizon(ends_at);
+    let (begun, mut seen) = (std::time::Instant::now(), Seen::default());
+    while pass(&world, &mut seen).await.unwrap().swept == 0 {
+        assert!(begun.elapsed() < PATIENCE, "it only looks");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(world.clock.monotonic() >= ends_at, "it swept in its dry run");
     gone(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_ours_or_not_known_is_reported_and_never_touched() {
     let server = Server::start().await;
-    let world = server.world_without_horizon(false);
+    let world = server.world_without_horizon(Duration::ZERO);
     let made = server.made("user:alice").await;
     let instance: InstanceId = made["id"].as_str().unwrap().parse().unwrap();
     let context = freehold_domain::owner::Context::new("user:alice".parse().unwrap(), None).unwrap();
@@ -108,7 +127,7 @@ async fn what_is_not_ours_or_not_known_is_reported_and_never_touched() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_extra_copy_beside_a_complete_instance_is_removed_and_the_instance_stays_up() {
     let server = Server::start().await;
-    let world = server.world_without_horizon(false);
+    let world = server.world_without_horizon(Duration::ZERO);
     let made = server.made("user:alice").await;
     let instance: InstanceId = made["id"].as_str().unwrap().parse().unwrap();
     let context = freehold_domain::owner::Context::new("user:alice".parse().unwrap(), None).unwrap();
@@ -132,7 +151,7 @@ async fn an_extra_copy_beside_a_complete_instance_is_removed_and_the_instance_st
 async fn a_pass_that_does_not_see_everything_forgets_nothing() {
     let server = Server::start().await;
     haunted(&server).await;
-    let world = server.world_without_horizon(false);
+    let world = server.world_without_horizon(Duration::ZERO);
     let mut seen = Seen::default();
     assert_eq!(pass(&world, &mut seen).await.unwrap().young, 1);
     server.cloud.impair(Sight::Unanswered, freehold_domain::time::Timestamp::NEVER);
@@ -145,7 +164,7 @@ async fn a_pass_that_does_not_see_everything_forgets_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sweep_that_is_stuck_keeps_no_crashed_runtime_down() {
     let server = Server::start().await;
-    let world = server.world_without_horizon(false);
+    let world = server.world_without_horizon(Duration::ZERO);
     let made = server.made("user:alice").await;
     let instance: InstanceId = made["id"].as_str().unwrap().parse().unwrap();
     let context = freehold_domain::owner::Context::new("user:alice".parse().unwrap(), None).unwrap();

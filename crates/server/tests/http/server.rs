@@ -118,7 +118,7 @@ fn policy() -> Policy {
         stopped_check: seconds(1800),
         starting_timeout: seconds(300),
         destroy_stuck_after: seconds(900),
-        janitor_dry_run: false,
+        janitor_looks_until: Duration::ZERO,
         idempotency_kept: seconds(86_400),
         tiers: tiers().into_iter().map(|(name, rank)| (name, tier(rank))).collect(),
         templates: BTreeMap::from([("hello".to_owned(), template)]),
@@ -216,8 +216,9 @@ impl Server {
     }
 
     /// The same server where a call is under way for no time at all, so that the janitor need not wait.
-    pub(crate) fn world_without_horizon(&self, janitor_dry_run: bool) -> World {
-        let policy = Policy { lease: Duration::ZERO, janitor_dry_run, ..policy() };
+    /// Until `janitor_looks_until` it only looks.
+    pub(crate) fn world_without_horizon(&self, janitor_looks_until: Duration) -> World {
+        let policy = Policy { lease: Duration::ZERO, janitor_looks_until, ..policy() };
         self.world_with(self.world.providers.clone(), policy)
     }
 

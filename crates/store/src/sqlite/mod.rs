@@ -208,6 +208,14 @@ impl SqliteStore {
         self.list(timers::latest).await
     }
 
+    /// When the database was made: when it took the first step of its schema.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub async fn made_at(&self) -> Result<Timestamp, StoreError> {
+        self.list(timers::made_at).await
+    }
+
     /// How many violations of invariants were seen, by invariant.
     #[must_use]
     pub fn violations(&self) -> Vec<(Invariant, u64)> {

@@ -6,6 +6,7 @@ use freehold_engine::ports::{StoreError, Stuck, UnresolvedSummary};
 use rusqlite::params;
 
 use super::db::{Columns, Db, limit};
+use super::error::corrupt;
 use super::json;
 
 pub(super) const DUE: &str = "SELECT id FROM operations WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2";
@@ -35,6 +36,12 @@ pub(super) fn latest(db: Db<'_>) -> Result<Option<Timestamp>, StoreError> {
     let last_told = db.first("SELECT at FROM audit ORDER BY position DESC LIMIT 1", [], |row| row.time())?;
     let last_written = db.first(LATEST, [], |row| row.time_or_null())?.flatten();
     Ok(last_told.max(last_written))
+}
+
+/// When the database took the first step of its schema.
+pub(super) fn made_at(db: Db<'_>) -> Result<Timestamp, StoreError> {
+    let first = "SELECT applied_at FROM schema_migrations ORDER BY version LIMIT 1";
+    db.first(first, [], |row| row.time())?.ok_or_else(|| corrupt("a database without a step of a schema"))
 }
 
 /// Complete instances to look at, longest overdue first.
