@@ -103,7 +103,7 @@ pub(crate) enum Command {
     /// See and resolve resources that were given up on
     #[command(subcommand)]
     Leak(leak::Leak),
-    /// See the providers of the configuration
+    /// See the providers of the configuration, and check what they promise
     #[command(subcommand)]
     Provider(provider::Provider),
     /// Check and show the configuration

@@ -9,7 +9,7 @@ use freehold_domain::resource::{ResourceKind, RuntimeState};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ident::Idents;
 use freehold_engine::ports::Blueprint;
-use freehold_providers::conformance::{CHECKS, Subject};
+use freehold_providers::conformance::{CHECKS, Pass, Subject};
 use freehold_providers::fake::{CallKind, FakeCloud, FakeProvider, Fault, Sight};
 use freehold_providers::process::{Launcher, ProcessOptions, ProcessProvider};
 use freehold_providers::provider_conformance;
@@ -101,7 +101,16 @@ const LITTLE: Capabilities = Capabilities {
 async fn the_suite_notices_what_is_wrong() {
     type Wrong = fn(&FakeCloud);
     const RUNTIME: CallKind = CallKind::Ensure(ResourceKind::Runtime);
-    let cases: [(&str, Capabilities, Wrong); 7] = [
+    let cases: [(&str, Capabilities, Wrong); 10] = [
+        ("create_with_the_answer_cut", LITTLE, |cloud| {
+            cloud.set_chance(|call| (call.kind == RUNTIME && call.nth > 1).then_some(Fault::Twice));
+        }),
+        ("destroy_while_creating", LITTLE, |cloud| {
+            cloud.set_chance(|call| {
+                (call.kind == CallKind::Destroy(ResourceKind::Runtime)).then_some(Fault::NeverFinished)
+            });
+        }),
+        ("lists_are_paged", LITTLE, |cloud| cloud.script(CallKind::Ensure(ResourceKind::Base), 2, Fault::Foreign)),
         ("create_twice_is_one_resource", LITTLE, |cloud| cloud.script(RUNTIME, 1, Fault::Twice)),
         ("resources_come_in_order", LITTLE, |cloud| cloud.script(RUNTIME, 1, Fault::Late(Duration::from_secs(1)))),
         ("destroy_twice_is_success", LITTLE, |cloud| {
@@ -125,4 +134,15 @@ async fn the_suite_notices_what_is_wrong() {
         let check = CHECKS.iter().find(|check| check.name == name).expect("the check exists");
         assert!(check.run(&subject).await.is_err(), "{name} noticed nothing");
     }
+}
+
+/// A call that takes time is cut in the middle.
+#[tokio::test]
+async fn a_slow_create_is_cut() {
+    let subject = fake(FakeProvider::BEST);
+    let slow = FakeProvider::new(FakeCloud::default(), subject.idents.clone(), FakeProvider::BEST)
+        .with_pause(Arc::new(|| Box::pin(tokio::time::sleep(Duration::from_millis(2)))));
+    let subject = Subject { provider: Arc::new(slow), ..subject };
+    let check = CHECKS.iter().find(|check| check.name == "create_with_the_answer_cut").expect("the check exists");
+    assert_eq!(check.run(&subject).await, Ok(Pass::Passed));
 }

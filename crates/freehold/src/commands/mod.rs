@@ -45,7 +45,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reservation(command) => command.run(&context).await,
         Command::Audit(command) => command.run(&context).await,
         Command::Leak(command) => command.run(&context).await,
-        Command::Provider(command) => command.run(&context),
+        Command::Provider(command) => command.run(&context).await,
         Command::Config(command) => command.run(&context),
         Command::Migrate(command) => command.run(&context),
         Command::Key(command) => command.run(&context).await,

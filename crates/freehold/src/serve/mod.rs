@@ -11,7 +11,7 @@ mod folder;
 mod gaps;
 mod installation;
 pub(crate) mod registry;
-mod wiring;
+pub(crate) mod wiring;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};

@@ -162,31 +162,56 @@ fn providers(
 ) -> Result<BTreeMap<ProviderName, Arc<dyn Provider>>, Failure> {
     let mut providers: BTreeMap<ProviderName, Arc<dyn Provider>> = BTreeMap::new();
     for (name, settings) in &config.providers {
-        let provider: Arc<dyn Provider> = match settings {
-            ProviderConfig::Process => {
-                let options = ProcessOptions::new(data_dir.to_owned());
-                let provider =
-                    ProcessProvider::open(options, idents.clone()).map_err(|error| unusable(data_dir, &error))?;
-                tracing::info!(provider = name, "{}", provider.limits());
-                Arc::new(provider)
-            }
-            ProviderConfig::Fake(settings) => Arc::new(fake(settings, idents.clone())),
-            ProviderConfig::Fly(settings) => Arc::new(fly_machines(name, settings, idents.clone())?),
-            ProviderConfig::Docker(_) => {
-                let kind = settings.kind().as_str();
-                return Err(Failure::usage(format!("providers.{name}: this build has no adapter of kind \"{kind}\"")));
-            }
-        };
-        providers.insert(parsed("providers", name)?, provider);
+        providers.insert(parsed("providers", name)?, opener(name, settings, data_dir)?(idents)?);
     }
     Ok(providers)
 }
 
-fn fly_machines(name: &str, settings: &FlyConfig, idents: Idents) -> Result<FlyProvider, Failure> {
-    let unusable = |why: String| Failure::usage(format!("providers.{name}: {why}"));
-    let token = read(&settings.token())?;
-    let token = token.ok_or_else(|| unusable("it needs a token: token_env or token_file".to_owned()))?;
-    let options = FlyOptions {
+/// Opens providers over one world (a folder, an engine, an account), for whoever's idents it is given.
+pub(crate) type Opener = Box<dyn Fn(&Idents) -> Result<Arc<dyn Provider>, Failure> + Send + Sync>;
+
+/// What opens the provider of that name.
+///
+/// # Errors
+/// A kind that this build has no adapter for.
+pub(crate) fn opener(name: &str, settings: &ProviderConfig, data_dir: &Path) -> Result<Opener, Failure> {
+    match settings {
+        ProviderConfig::Process => {
+            let (name, data_dir) = (name.to_owned(), data_dir.to_owned());
+            Ok(Box::new(move |idents| {
+                let options = ProcessOptions::new(data_dir.clone());
+                let provider =
+                    ProcessProvider::open(options, idents.clone()).map_err(|error| unusable(&data_dir, &error))?;
+                tracing::info!(provider = name, "{}", provider.limits());
+                Ok(Arc::new(provider))
+            }))
+        }
+        ProviderConfig::Fake(settings) => {
+            let (cloud, settings) = (FakeCloud::default(), settings.clone());
+            cloud.forget_calls();
+            cloud.answer_at(Endpoint(NOWHERE.to_owned()));
+            Ok(Box::new(move |idents| Ok(Arc::new(fake(cloud.clone(), &settings, idents.clone())))))
+        }
+        ProviderConfig::Fly(settings) => {
+            let options = fly_options(name, settings)?;
+            let name = name.to_owned();
+            Ok(Box::new(move |idents| {
+                let provider = FlyProvider::new(options.clone(), idents.clone());
+                Ok(Arc::new(provider.map_err(|why| Failure::usage(format!("providers.{name}: {why}")))?))
+            }))
+        }
+        ProviderConfig::Docker(_) => {
+            let kind = settings.kind().as_str();
+            Err(Failure::usage(format!("providers.{name}: this build has no adapter of kind \"{kind}\"")))
+        }
+    }
+}
+
+fn fly_options(name: &str, settings: &FlyConfig) -> Result<FlyOptions, Failure> {
+    let token = read(&settings.token())?.ok_or_else(|| {
+        Failure::usage(format!("providers.{name}: it needs a token")).hint("name its place: token_env or token_file")
+    })?;
+    Ok(FlyOptions {
         api_url: settings.api_url.expose().to_owned(),
         token: token.expose().to_owned(),
         org_slug: settings.org_slug.clone(),
@@ -197,16 +222,12 @@ fn fly_machines(name: &str, settings: &FlyConfig, idents: Idents) -> Result<FlyP
         changes_per_second: fly::CHANGES_PER_SECOND,
         port: settings.port,
         volume_path: settings.volume_path.clone(),
-    };
-    FlyProvider::new(options, idents).map_err(unusable)
+    })
 }
 
 /// A provider without anything behind it: it keeps every promise, in memory, and forgets it all at the end.
-fn fake(settings: &FakeConfig, idents: Idents) -> FakeProvider {
+fn fake(cloud: FakeCloud, settings: &FakeConfig, idents: Idents) -> FakeProvider {
     let FakeConfig { latency, settle_horizon } = settings;
-    let cloud = FakeCloud::default();
-    cloud.forget_calls();
-    cloud.answer_at(Endpoint(NOWHERE.to_owned()));
     let promises = Capabilities { settle_horizon: settle_horizon.get(), ..FakeProvider::BEST };
     let provider = FakeProvider::new(cloud, idents, promises);
     if latency.is_zero() {
@@ -234,18 +255,11 @@ fn local_billing(config: &Config) -> Result<LocalBilling, Failure> {
 fn policy(config: &Config, janitor_looks_until: Duration) -> Result<Policy, Failure> {
     let timing = &config.timing;
     let lease = timing.lease.get();
-    let tiers = config.tiers.iter().map(|(name, tier)| {
-        let crate::config::Tier { rank, memory_mb, cpus, volume_gb } = *tier;
-        #[expect(clippy::cast_possible_truncation, reason = "a float's cast stops at the ends of the integer")]
-        #[expect(clippy::cast_sign_loss, reason = "the configuration takes no negative number of processors")]
-        let cpu_millis = (cpus * 1000.0).round() as u32;
-        Ok::<(TierName, Tier), Failure>((parsed("tiers", name)?, Tier { rank, memory_mb, cpu_millis, volume_gb }))
-    });
-    let program = std::env::current_exe()?.to_string_lossy().into_owned();
-    let templates = config.templates.iter().map(|(name, template)| {
-        let crate::config::Template { command, image } = template.clone();
-        (name.clone(), Template { image, command: resolved(command, &program), env: BTreeMap::new() })
-    });
+    let tiers = config
+        .tiers
+        .iter()
+        .map(|(name, settings)| Ok::<(TierName, Tier), Failure>((parsed("tiers", name)?, tier(settings))));
+    let templates = templates(config)?;
     Ok(Policy {
         instances_per_context: config.limits.instances_per_context,
         default_provider: parsed("provision.default_provider", &config.provision.default_provider)?,
@@ -263,8 +277,30 @@ fn policy(config: &Config, janitor_looks_until: Duration) -> Result<Policy, Fail
         janitor_looks_until,
         idempotency_kept: IDEMPOTENCY_KEPT,
         tiers: tiers.collect::<Result<_, _>>()?,
-        templates: templates.collect(),
+        templates,
     })
+}
+
+/// What a tier of the configuration stands for.
+pub(crate) fn tier(settings: &crate::config::Tier) -> Tier {
+    let crate::config::Tier { rank, memory_mb, cpus, volume_gb } = *settings;
+    #[expect(clippy::cast_possible_truncation, reason = "a float's cast stops at the ends of the integer")]
+    #[expect(clippy::cast_sign_loss, reason = "the configuration takes no negative number of processors")]
+    let cpu_millis = (cpus * 1000.0).round() as u32;
+    Tier { rank, memory_mb, cpu_millis, volume_gb }
+}
+
+/// What the templates of the configuration run.
+///
+/// # Errors
+/// If this program does not know where it is.
+pub(crate) fn templates(config: &Config) -> Result<BTreeMap<String, Template>, Failure> {
+    let program = std::env::current_exe()?.to_string_lossy().into_owned();
+    let templates = config.templates.iter().map(|(name, template)| {
+        let crate::config::Template { command, image } = template.clone();
+        (name.clone(), Template { image, command: resolved(command, &program), env: BTreeMap::new() })
+    });
+    Ok(templates.collect())
 }
 
 /// A template that runs `freehold` runs this program, wherever it is.

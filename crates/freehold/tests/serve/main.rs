@@ -5,6 +5,7 @@
 mod commands;
 mod demo;
 mod life;
+mod provider_check;
 mod recovery;
 mod refusals;
 mod support;

@@ -4,16 +4,25 @@
 //! Each check stands alone, makes what it needs under idents of its own, and removes all of it however it ends.
 
 mod checks;
+mod races;
 mod subject;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Duration;
 
-pub use subject::{Settled, Subject};
+pub use subject::{Leftover, MadeUp, Settled, Subject};
 
-/// What a check came to: how long looks lagged behind what was done, where it measured that.
-pub type Verdict = Result<Option<Duration>, String>;
+/// How a provider passed a check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// It does what it must.
+    Passed,
+    /// It does not promise what the check is about, for this reason.
+    NotApplicable(String),
+}
+
+/// What a check came to; otherwise what the provider did wrong, in words.
+pub type Verdict = Result<Pass, String>;
 
 type Running<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 
@@ -40,10 +49,12 @@ impl Check {
     /// What the provider did wrong, in words, or what it would not let go of.
     pub async fn run(&self, subject: &Subject) -> Verdict {
         let verdict = (self.run)(subject).await;
-        let swept = subject.sweep_all().await;
+        let left = subject.sweep_all().await;
         let verdict = verdict?;
-        swept.map_err(|why| format!("cleaning up: {why}"))?;
-        Ok(verdict)
+        match left.first() {
+            Some(Leftover { name, why }) => Err(format!("cleaning up {name}: {why}")),
+            None => Ok(verdict),
+        }
     }
 }
 
@@ -64,6 +75,8 @@ checks! {
     destroy_twice_is_success: "what is gone stays gone, and removing it again is success",
     sealed_means_refused: "under a sealed ident nothing can be made, ever",
     seal_beats_racing_creations: "however many create while the seal is set, nothing is left afterwards",
+    create_with_the_answer_cut: "whoever stops waiting in the middle of a create and asks again has one of each kind",
+    destroy_while_creating: "what is removed while it is made can be removed to the end, and does not come back",
     looks_follow_what_was_done: "how long looks lag behind making and removing",
     foreign_is_left_alone: "what has our name and not our mac is neither adopted nor removed",
     lists_are_paged: "the list names everything of ours once, over all its pages",
@@ -93,7 +106,7 @@ macro_rules! provider_conformance {
     ($provider:ident => $subject:expr) => {
         $crate::provider_conformance!(@tests $provider, $subject,
             create_twice_is_one_resource resources_come_in_order destroy_twice_is_success sealed_means_refused
-            seal_beats_racing_creations looks_follow_what_was_done foreign_is_left_alone lists_are_paged
+            seal_beats_racing_creations create_with_the_answer_cut destroy_while_creating looks_follow_what_was_done foreign_is_left_alone lists_are_paged
             power_does_what_it_says endpoint_is_named restart_changes_nothing);
     };
     (@tests $provider:ident, $subject:expr, $($name:ident)*) => {

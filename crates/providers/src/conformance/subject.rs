@@ -2,17 +2,23 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use freehold_domain::ids::InstanceId;
 use freehold_domain::owner::Context;
 use freehold_domain::resource::{Custody, Observation, Outcome, Resource, ResourceKind, RuntimeState};
 use freehold_engine::ident::Idents;
-use freehold_engine::ports::{Blueprint, Ident, Made, Order, Provider};
+use freehold_engine::ports::{Blueprint, Ident, Made, Order, OwnedPage, OwnedResource, Provider};
 
-/// How long to wait before looking again.
-const POLL: Duration = Duration::from_millis(10);
+/// How long to wait before looking again, the first time. The wait doubles, because a provider counts the looks.
+const POLL_MIN: Duration = Duration::from_millis(10);
+
+/// The longest wait before looking again.
+const POLL_MAX: Duration = Duration::from_secs(1);
+
+/// The most pages that a list of what checks made can have.
+pub(super) const LIST_PAGES_MAX: usize = 1_000;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -30,7 +36,8 @@ pub struct Subject {
     pub stranger_idents: Idents,
     /// Something that runs until it is stopped.
     pub blueprint: Blueprint,
-    /// How many bases it takes to fill more than one page of the list.
+    /// How many bases it takes to fill more than one page of the list; 0 where that is not known or costs too much, and
+    /// then a few are made and the pages are not counted.
     pub more_than_a_page: usize,
     /// Whether an empty base may be made anew behind a seal: it runs nothing, routes nothing, and is swept.
     pub empty_base_after_seal: bool,
@@ -38,8 +45,28 @@ pub struct Subject {
     pub patience: Duration,
     /// What must live as long as this: a temporary folder.
     pub keep: Box<dyn Any + Send + Sync>,
-    /// The idents that were made up so far and whether they are the stranger's: begins empty.
-    pub made_up: Mutex<Vec<(Ident, bool)>>,
+    /// The idents that were made up so far, and what was measured: begins empty.
+    pub made_up: Mutex<MadeUp>,
+}
+
+/// What the checks of a subject made up and measured so far.
+#[derive(Debug, Default)]
+pub struct MadeUp {
+    /// Idents under which something may be there, and whether they are the stranger's.
+    in_use: Vec<(Ident, bool)>,
+    /// All idents that were ever made up.
+    ever: Vec<(Ident, bool)>,
+    /// How long looks lagged behind what was done, and effects behind the end of the wait for them.
+    lags: Vec<Duration>,
+}
+
+/// What could not be removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The name that it is found under at the provider.
+    pub name: String,
+    /// What is there, or why nobody knows.
+    pub why: String,
 }
 
 impl std::fmt::Debug for Subject {
@@ -76,11 +103,51 @@ pub(super) fn must(holds: bool, otherwise: impl Into<String>) -> Result<(), Stri
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 
+pub(super) fn kinds_of_ours(seen: &Observation) -> Vec<ResourceKind> {
+    let ours = seen.found.iter().filter(|found| found.custody == Custody::Ours);
+    let mut kinds: Vec<_> = ours.map(|found| found.resource.kind).collect();
+    kinds.sort();
+    kinds
+}
+
+/// The waits between looks.
+pub(super) struct Pace(Duration);
+
+impl Pace {
+    pub(super) fn new() -> Self {
+        Self(POLL_MIN)
+    }
+
+    pub(super) async fn wait(&mut self) {
+        tokio::time::sleep(self.0).await;
+        self.0 = (self.0 * 2).min(POLL_MAX);
+    }
+}
+
 impl Subject {
+    fn so_far(&self) -> MutexGuard<'_, MadeUp> {
+        self.made_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts down how long the world lagged behind.
+    pub(super) fn measured(&self, lag: Duration) {
+        self.so_far().lags.push(lag);
+    }
+
+    /// How long looks lagged behind what was done, and effects behind the end of the wait for them: as often as the
+    /// checks that were run so far measured it.
+    #[must_use]
+    pub fn lags(&self) -> Vec<Duration> {
+        self.so_far().lags.clone()
+    }
+
     fn make_up(&self, idents: &Idents, strange: bool) -> Ident {
         let context = Context::new("user:conformance".parse().expect("a valid owner"), None).expect("a valid context");
         let ident = idents.of(new_id(), &context);
-        self.made_up.lock().unwrap_or_else(PoisonError::into_inner).push((ident.clone(), strange));
+        let mut so_far = self.so_far();
+        so_far.in_use.push((ident.clone(), strange));
+        so_far.ever.push((ident.clone(), strange));
+        drop(so_far);
         ident
     }
 
@@ -121,7 +188,8 @@ impl Subject {
         self.provider.observe(ident).await.map_err(|error| error.to_string())
     }
 
-    /// Looks until what is seen is as it should be. Says how long that took.
+    /// Looks until what is seen is as it should be. Says how long after the first look the question was asked that had
+    /// this answer.
     pub(super) async fn until(
         &self,
         provider: &dyn Provider,
@@ -129,16 +197,17 @@ impl Subject {
         what: &str,
         holds: impl Fn(&Observation) -> bool,
     ) -> Result<Settled, String> {
-        let began = Instant::now();
+        let (began, mut pace, mut lag) = (Instant::now(), Pace::new(), Duration::ZERO);
         loop {
             let seen = provider.observe(ident).await;
             if seen.as_ref().is_ok_and(&holds) {
-                return Ok(began.elapsed());
+                return Ok(lag);
             }
             if began.elapsed() >= self.patience {
                 return Err(format!("waited {:?} for {what}; last seen: {seen:?}", self.patience));
             }
-            tokio::time::sleep(POLL).await;
+            pace.wait().await;
+            lag = began.elapsed();
         }
     }
 
@@ -153,7 +222,7 @@ impl Subject {
 
     /// Seals an ident, removes whatever is found under it, until a look proves that nothing is there.
     pub(super) async fn sweep(&self, provider: &dyn Provider, ident: &Ident) -> Result<(), String> {
-        let began = Instant::now();
+        let (began, mut pace) = (Instant::now(), Pace::new());
         loop {
             let last = match sweep_once(provider, ident).await {
                 Ok(()) => return Ok(()),
@@ -162,18 +231,72 @@ impl Subject {
             if began.elapsed() >= self.patience {
                 return Err(last);
             }
-            tokio::time::sleep(POLL).await;
+            pace.wait().await;
         }
     }
 
-    pub(super) async fn sweep_all(&self) -> Result<(), String> {
-        let made_up = std::mem::take(&mut *self.made_up.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut result = Ok(());
-        for (ident, strange) in made_up {
-            let provider = if strange { &self.stranger } else { &self.provider };
-            result = result.and(self.sweep(provider.as_ref(), &ident).await);
+    /// Removes everything that checks made and did not remove: what was begun before and broken off goes on. Answers
+    /// what is still there.
+    pub async fn sweep_all(&self) -> Vec<Leftover> {
+        let in_use = self.so_far().in_use.clone();
+        self.sweep_these(in_use).await
+    }
+
+    /// The last clean-up: removes whatever carries any ident that was made up so far, once nothing can arrive late any
+    /// more, and whatever is listed. Answers what is still there.
+    pub async fn sweep_last(&self) -> Vec<Leftover> {
+        let mut left = self.sweep_all().await;
+        let ever = self.so_far().ever.clone();
+        let capabilities = self.provider.capabilities();
+        if !capabilities.seals && !ever.is_empty() {
+            tokio::time::sleep(capabilities.settle_horizon).await;
+            left = self.sweep_these(ever.clone()).await;
         }
-        result
+        match self.listed().await {
+            Err(why) => left.push(Leftover { name: self.idents.install().to_string(), why }),
+            Ok(listed) => {
+                for OwnedResource { resource, tags } in listed {
+                    let owner = ever.iter().find(|(ident, _)| ident.tags.mac == tags.mac);
+                    if let Err(why) = self.remove_listed(owner, &resource).await {
+                        left.push(Leftover { name: format!("{} {}", resource.kind, resource.id), why });
+                    }
+                }
+            }
+        }
+        left
+    }
+
+    async fn remove_listed(&self, owner: Option<&(Ident, bool)>, resource: &Resource) -> Result<(), String> {
+        let (ident, strange) = owner.ok_or("it is listed, and no check made it")?;
+        let provider = if *strange { &self.stranger } else { &self.provider };
+        done("removing it", provider.destroy(ident, resource).await)
+    }
+
+    /// Everything that carries the install's name.
+    async fn listed(&self) -> Result<Vec<OwnedResource>, String> {
+        let (mut listed, mut next) = (Vec::new(), None);
+        for _ in 0..LIST_PAGES_MAX {
+            let page = self.provider.list_owned(self.idents.install().as_str(), next.as_deref()).await;
+            let OwnedPage { resources, next: more } = page.map_err(|error| error.to_string())?;
+            listed.extend(resources);
+            next = more;
+            if next.is_none() {
+                return Ok(listed);
+            }
+        }
+        Err("the list never ends".to_owned())
+    }
+
+    async fn sweep_these(&self, idents: Vec<(Ident, bool)>) -> Vec<Leftover> {
+        let mut left = Vec::new();
+        for (ident, strange) in idents {
+            let provider = if strange { &self.stranger } else { &self.provider };
+            match self.sweep(provider.as_ref(), &ident).await {
+                Ok(()) => self.so_far().in_use.retain(|(one, _)| *one != ident),
+                Err(why) => left.push(Leftover { name: ident.name, why }),
+            }
+        }
+        left
     }
 }
 

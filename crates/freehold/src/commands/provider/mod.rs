@@ -1,5 +1,7 @@
 //! `provider`: what makes resources.
 
+mod check;
+
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -8,12 +10,14 @@ use crate::config::{Config, ProviderKind};
 use crate::exit::Failure;
 use crate::output::table;
 
-/// See the providers of the configuration.
+/// See the providers of the configuration, and check what they promise.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Provider {
     /// List the providers of the configuration
     #[command(after_help = "Examples:\n  freehold provider list --config /etc/freehold.toml")]
     List,
+    /// Check a provider against the real thing, and measure how long it lags behind
+    Check(check::Check),
 }
 
 #[derive(Serialize)]
@@ -31,7 +35,7 @@ struct ListedProvider {
 }
 
 impl Provider {
-    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::List => {
                 let config = Config::load_unchecked(&context.sources())?;
@@ -44,6 +48,7 @@ impl Provider {
                 });
                 context.output.show(&Listed { providers: providers.collect() }, people)
             }
+            Self::Check(check) => check.run(context).await,
         }
     }
 }
