@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freehold_domain::resource::{Custody, Outcome, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState};
+use freehold_domain::resource::{
+    Custody, Observation, Outcome, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState,
+};
 use freehold_engine::ports::{Claim, Made, Order};
 
 pub(super) use super::races::{create_with_the_answer_cut, destroy_while_creating};
@@ -93,7 +95,7 @@ pub(super) async fn sealed_means_refused(subject: &Subject) -> Verdict {
         // A fenced executor has one call in flight: each comes alone.
         for kind in subject.kinds() {
             match subject.ensure(kind, &ident, &resources).await {
-                Outcome::Done(_) if kind == ResourceKind::Base && subject.empty_base_after_seal => {
+                Outcome::Done(_) if kind == ResourceKind::Base && subject.untagged_base => {
                     subject.sweep(subject.provider.as_ref(), &ident).await?;
                 }
                 outcome => refused(outcome)?,
@@ -120,7 +122,7 @@ pub(super) async fn seal_beats_racing_creations(subject: &Subject) -> Verdict {
         for racer in 0..RACERS {
             let (provider, ident) = (Arc::clone(&subject.provider), ident.clone());
             let (blueprint, mut kinds) = (subject.blueprint.clone(), subject.kinds());
-            if subject.empty_base_after_seal {
+            if subject.untagged_base {
                 // Whoever made a base behind the seal is fenced before the next call.
                 kinds = vec![kinds[racer % kinds.len()]];
             }
@@ -137,7 +139,7 @@ pub(super) async fn seal_beats_racing_creations(subject: &Subject) -> Verdict {
         for racer in racers {
             racer.await.map_err(|error| error.to_string())?;
         }
-        if subject.empty_base_after_seal {
+        if subject.untagged_base {
             subject.sweep(subject.provider.as_ref(), &ident).await?;
         }
         let seen = subject.observe(&ident).await?;
@@ -176,11 +178,18 @@ pub(super) async fn foreign_is_left_alone(subject: &Subject) -> Verdict {
     let (ours, theirs) = subject.two_idents();
     let order = Order { ident: &theirs, blueprint: &subject.blueprint, resources: &[] };
     let planted = done("planting", subject.stranger.ensure_base(&order).await)?.resource;
-    subject
-        .until(subject.provider.as_ref(), &ours, "the stranger's base to be seen as such", |seen| {
-            seen.foreign().is_some_and(|foreign| foreign.same_thing(&planted)) && kinds_of_ours(seen).is_empty()
-        })
-        .await?;
+    if subject.untagged_base {
+        let mut theirs = vec![planted.clone()];
+        for kind in subject.kinds().into_iter().skip(1) {
+            let order = Order { resources: &theirs, ..order };
+            theirs.push(done("planting", ensure(subject.stranger.as_ref(), kind, &order).await)?.resource);
+        }
+    }
+    let told = |seen: &Observation| match subject.untagged_base {
+        true => seen.foreign().is_some() && kinds_of_ours(seen) == [ResourceKind::Base],
+        false => seen.foreign().is_some_and(|one| one.same_thing(&planted)) && kinds_of_ours(seen).is_empty(),
+    };
+    subject.until(subject.provider.as_ref(), &ours, "the stranger's work to be seen as such", told).await?;
     for kind in subject.kinds() {
         match subject.ensure(kind, &ours, &[]).await {
             Outcome::Rejected(Rejection { class: RejectionClass::ConflictForeign, .. }) => {}
@@ -237,7 +246,8 @@ pub(super) async fn lists_are_paged(subject: &Subject) -> Verdict {
     must(missing.is_empty(), format!("the list left out {} resources", missing.len()))?;
     must(pages > 1 || !counts_pages, "everything came on one page")?;
     let page = subject.provider.list_owned("no-such-install", None).await.map_err(|error| error.to_string())?;
-    must(page.resources.is_empty(), "the list of another install has our resources")?;
+    let ours = page.resources.iter().find(|owned| matches!(owned.claim, Claim::Tags(_)) || !subject.untagged_base);
+    must(ours.is_none(), format!("the list of another install has our resources: {ours:?}"))?;
     Ok(Pass::Passed)
 }
 

@@ -5,6 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::{Duration, Instant};
 
+use freehold_domain::plan::Names;
 use freehold_domain::resource::{Custody, Observation, Outcome, Resource, ResourceKind};
 use freehold_engine::ports::{Ident, Made};
 
@@ -75,7 +76,7 @@ async fn settle(subject: &Subject, cuts: &mut [Cut]) -> Result<(), String> {
             waiting |= cut.unseen && asked < capabilities.settle_horizon;
         }
         // Where names are enforced a second send finds or makes the first one: nobody has to wait for that.
-        if !waiting || capabilities.enforces_names {
+        if !waiting || capabilities.names == Names::Unique {
             return Ok(());
         }
         pace.wait().await;

@@ -9,7 +9,7 @@ use freehold_domain::ids::InstanceId;
 use freehold_domain::owner::Context;
 use freehold_domain::resource::{Custody, Observation, Outcome, Resource, ResourceKind, RuntimeState};
 use freehold_engine::ident::Idents;
-use freehold_engine::ports::{Blueprint, Ident, Made, Order, OwnedPage, OwnedResource, Provider};
+use freehold_engine::ports::{Blueprint, Claim, Ident, Made, Order, OwnedPage, OwnedResource, Provider};
 
 /// How long to wait before looking again, the first time. The wait doubles, because a provider counts the looks.
 const POLL_MIN: Duration = Duration::from_millis(10);
@@ -39,8 +39,9 @@ pub struct Subject {
     /// How many bases it takes to fill more than one page of the list; 0 where that is not known or costs too much, and
     /// then a few are made and the pages are not counted.
     pub more_than_a_page: usize,
-    /// Whether an empty base may be made anew behind a seal: it runs nothing, routes nothing, and is swept.
-    pub empty_base_after_seal: bool,
+    /// Whether a base carries no tags: a stranger's is told by what is in it, and an empty one may be made anew behind
+    /// a seal, where it runs nothing, routes nothing, and is swept.
+    pub untagged_base: bool,
     /// How long any state may take to come about.
     pub patience: Duration,
     /// What must live as long as this: a temporary folder.
@@ -255,8 +256,15 @@ impl Subject {
         match self.listed().await {
             Err(why) => left.push(Leftover { name: self.idents.install().to_string(), why }),
             Ok(listed) => {
-                for OwnedResource { resource, tags } in listed {
-                    let owner = ever.iter().find(|(ident, _)| ident.tags.mac == tags.mac);
+                for OwnedResource { resource, claim } in listed {
+                    let owner = ever.iter().find(|(ident, _)| match &claim {
+                        Claim::Tags(tags) => ident.tags.mac == tags.mac,
+                        Claim::Name(instance) => ident.instance == *instance,
+                    });
+                    if owner.is_none() && matches!(claim, Claim::Name(_)) {
+                        // A name says nothing about the install: it is of another one.
+                        continue;
+                    }
                     if let Err(why) = self.remove_listed(owner, &resource).await {
                         left.push(Leftover { name: format!("{} {}", resource.kind, resource.id), why });
                     }

@@ -133,6 +133,14 @@ impl FlyProvider {
         machine.tags().is_some_and(|tags| self.idents.verify(&tags, ident.instance))
     }
 
+    /// Something in an app of ours that is somebody else's work, by its id.
+    pub(super) fn strange<'a>(&self, contents: &'a Contents, ident: &Ident) -> Option<&'a str> {
+        let name = names::volume(ident);
+        let machine = contents.machines.iter().find(|machine| !self.is_ours(machine, ident));
+        let volume = contents.volumes.iter().find(|volume| volume.name != name);
+        machine.map(|machine| machine.id.as_str()).or(volume.map(|volume| volume.id.as_str()))
+    }
+
     pub(super) async fn look(&self, ident: &Ident) -> Result<Observation, Unanswered> {
         let app = names::app(&self.app_prefix, ident);
         let (whose, mut asked) = self.whose(&app).await?;

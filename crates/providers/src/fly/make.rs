@@ -44,12 +44,8 @@ impl FlyProvider {
     /// An app of our name in our organisation is ours, unless somebody else works in it.
     async fn adopted(&self, app: &str, ident: &Ident, made: Made) -> Outcome<Made> {
         match self.contents(app).await {
-            Ok(Some(contents)) => {
-                let name = names::volume(ident);
-                let foreign = contents.machines.iter().any(|machine| !self.is_ours(machine, ident))
-                    || contents.volumes.iter().any(|volume| volume.name != name);
-                if foreign { somebody_elses(app) } else { Outcome::Done(made) }
-            }
+            Ok(Some(contents)) if self.strange(&contents, ident).is_some() => somebody_elses(app),
+            Ok(Some(_)) => Outcome::Done(made),
             Ok(None) => Outcome::Unknown(format!("{app} goes away while it is made")),
             Err(unanswered) => Outcome::Unknown(unanswered.0),
         }
@@ -64,6 +60,7 @@ impl FlyProvider {
         // The names of volumes are not unique, so what was made before is looked for first.
         let name = names::volume(ident);
         match self.contents(&app).await {
+            Ok(Some(contents)) if self.strange(&contents, ident).is_some() => return somebody_elses(&app),
             Ok(Some(contents)) => {
                 if let Some(volume) = contents.volumes.iter().find(|volume| volume.name == name) {
                     return Outcome::Done(Made { resource: volume.resource(), runtime: None });

@@ -40,11 +40,7 @@ impl FlyProvider {
         match self.contents(app).await {
             Ok(None) => {}
             Ok(Some(contents)) => {
-                let name = names::volume(ident);
-                let machine = contents.machines.iter().find(|machine| !self.is_ours(machine, ident));
-                let volume = contents.volumes.iter().find(|volume| volume.name != name);
-                let strange = machine.map(|machine| &machine.id).or(volume.map(|volume| &volume.id));
-                if let Some(id) = strange {
+                if let Some(id) = self.strange(&contents, ident) {
                     let detail =
                         format!("{id} in the app {app} is somebody else's; remove it by hand, and the app follows");
                     return rejected(RejectionClass::ConflictForeign, detail);

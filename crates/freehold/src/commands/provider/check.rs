@@ -4,7 +4,7 @@
 //!   of a server's. It needs no server, and minds none.
 //! - However it ends, it removes what it made, and says what it could not remove.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -220,6 +220,7 @@ impl Check {
             stranger_idents,
             blueprint: self.blueprint(config, settings)?,
             more_than_a_page: 0,
+            untagged_base: settings.kind() == ProviderKind::Fly,
             patience: PATIENCE,
             keep: Box::new(()),
             made_up: Mutex::default(),
@@ -248,6 +249,7 @@ impl Check {
             command,
             image: self.image.clone().or(image),
             env: BTreeMap::new(),
+            secrets: BTreeSet::new(),
             memory_mb: size.memory_mb,
             cpu_millis: size.cpu_millis,
             volume_gb: size.volume_gb,
