@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("freehold-engine", &["freehold-domain"]),
     ("freehold-domain", &[]),
     ("freehold-api", &[]),
+    ("freehold-flysim", &[]),
 ];
 
 /// The crate that points nowhere and is checked nowhere.
