@@ -45,35 +45,20 @@ async fn rules(State(sim): State<Sim>) -> Json<Value> {
     Json(json!({ "rules": rules }))
 }
 
-/// One rule, or a list of them.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Rules {
-    Many(Vec<Rule>),
-    One(Rule),
-}
-
+/// One rule, or a list of them: all are taken, or none.
 async fn add_rules(State(sim): State<Sim>, Json(body): Json<Value>) -> Response {
-    // Read by hand: an untagged enum would not say what is wrong with a rule.
-    let rules = match body {
-        Value::Array(_) => serde_json::from_value(body).map(Rules::Many),
-        Value::Object(_) | Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            serde_json::from_value(body).map(Rules::One)
-        }
+    let rules = if body.is_array() {
+        serde_json::from_value(body)
+    } else {
+        serde_json::from_value(body).map(|rule: Rule| vec![rule])
     };
     let rules = match rules {
-        Ok(Rules::Many(rules)) => rules,
-        Ok(Rules::One(rule)) => vec![rule],
+        Ok(rules) => rules,
         Err(error) => return refused(&error.to_string()),
     };
-    if let Some(objection) = rules.iter().find_map(Rule::objection) {
-        return refused(objection);
-    }
     let mut state = sim.state();
-    for rule in rules {
-        if let Err(why) = state.rules.add(rule) {
-            return refused(&why);
-        }
+    if let Err(why) = state.rules.add(rules) {
+        return refused(&why);
     }
     (StatusCode::CREATED, Json(json!({ "rules": state.rules.list().len() }))).into_response()
 }

@@ -14,7 +14,7 @@ const HUGE_BYTES_DEFAULT: u64 = 50 * 1024 * 1024;
 /// Most bytes that a huge answer may be told to have.
 const HUGE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Most rules at a time; a script that adds more has lost its way.
-pub(crate) const RULES_MAX: usize = 1000;
+const RULES_MAX: usize = 1000;
 
 /// What happens to a call. `effect` says whether the call is carried out although the client is told otherwise, or
 /// nothing.
@@ -274,7 +274,7 @@ impl Rule {
     }
 
     /// Why this rule cannot be taken.
-    pub(crate) fn objection(&self) -> Option<&'static str> {
+    fn objection(&self) -> Option<&'static str> {
         match self.chance {
             Some(chance) if !(0.0..=1.0).contains(&chance) => Some("a chance is from 0 to 1"),
             _ => self.fault.objection(),
@@ -310,15 +310,18 @@ struct Running {
 }
 
 impl Rules {
-    pub(crate) fn add(&mut self, rule: Rule) -> Result<(), String> {
-        if let Some(objection) = rule.objection() {
+    /// Takes all of them, or none.
+    pub(crate) fn add(&mut self, rules: Vec<Rule>) -> Result<(), String> {
+        if let Some(objection) = rules.iter().find_map(Rule::objection) {
             return Err(objection.to_owned());
         }
-        if self.0.len() >= RULES_MAX {
+        if self.0.len() + rules.len() > RULES_MAX {
             return Err(format!("at most {RULES_MAX} rules"));
         }
-        let dice = Chance::of(rule.seed);
-        self.0.push(Running { rule, dice, matched: 0, happened: 0 });
+        for rule in rules {
+            let dice = Chance::of(rule.seed);
+            self.0.push(Running { rule, dice, matched: 0, happened: 0 });
+        }
         Ok(())
     }
 
@@ -389,7 +392,7 @@ mod tests {
 
     fn plans(rules: Vec<Rule>, calls: usize) -> Vec<Plan> {
         let mut running = Rules::default();
-        rules.into_iter().for_each(|rule| running.add(rule).expect("the rule is fine"));
+        running.add(rules).expect("the rules are fine");
         (0..calls).map(|_| running.plan(&call("a"))).collect()
     }
 

@@ -87,7 +87,7 @@ impl FlySim {
     /// # Panics
     /// The rule cannot be carried out: a chance that is none, a status that is none, or too many rules.
     pub fn rule(&self, rule: Rule) {
-        let added = self.sim.state().rules.add(rule);
+        let added = self.sim.state().rules.add(vec![rule]);
         assert!(added.is_ok(), "the rule cannot be taken: {added:?}");
     }
 

@@ -248,7 +248,7 @@ impl State {
 
 fn rules(options: &Options) -> Result<Rules, String> {
     let mut rules = Rules::default();
-    options.rules.iter().try_for_each(|rule| rules.add(rule.clone()))?;
+    rules.add(options.rules.clone())?;
     Ok(rules)
 }
 

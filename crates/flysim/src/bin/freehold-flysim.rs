@@ -27,8 +27,8 @@ Examples:
   What is there, and what was ever made:
     curl http://127.0.0.1:7979/_sim/world
 
-Routes below /_sim/ are no part of the Machines API. They have no lock of their own, so only loopback addresses
-are listened on.";
+Routes below /_sim/ are no part of the Machines API. They have no lock of their
+own, so only loopback addresses are listened on.";
 
 /// A Fly Machines API that fails on demand, for tests and rehearsals
 #[derive(Debug, Parser)]

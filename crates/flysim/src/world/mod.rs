@@ -63,14 +63,17 @@ pub(crate) struct World {
     /// By time, and by order within it.
     queue: BTreeMap<(Millis, u64), Due>,
     sequence: u64,
+    /// For ids, which are drawn by calls only.
     chance: Chance,
+    /// For versions and events, which are also drawn when something happens by itself.
+    versions: Chance,
     revoked: BTreeSet<String>,
     pub(crate) ledger: Ledger,
 }
 
 impl World {
     pub(crate) fn new(options: Options, now: Millis) -> Self {
-        let chance = Chance::of(options.seed);
+        let (chance, versions) = (Chance::of(options.seed), Chance::of(!options.seed));
         Self {
             options,
             now,
@@ -78,6 +81,7 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             chance,
+            versions,
             revoked: BTreeSet::new(),
             ledger: Ledger::default(),
         }
@@ -234,7 +238,7 @@ impl World {
         const LETTERS: &[u8] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
         let time: String =
             (0..10).rev().map(|at| char::from(LETTERS[((self.now >> (5 * at)) & 31) as usize])).collect();
-        time + &self.chance.text(LETTERS, 16)
+        time + &self.versions.text(LETTERS, 16)
     }
 
     /// An id that nothing else has: `prefix` and `length` random characters.
@@ -261,3 +265,6 @@ pub(crate) fn millis(duration: Duration) -> Millis {
 fn text<'v>(value: &'v Value, field: &str) -> Option<&'v str> {
     value.get(field).and_then(Value::as_str)
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,3 +153,15 @@ async fn the_fourth_call_of_an_action_is_too_many() {
     fly.sim.advance(std::time::Duration::from_secs(1));
     assert_eq!(fly.get("/v1/apps/one/machines").await.status, 200);
 }
+
+#[tokio::test]
+async fn of_many_creates_at_once_one_is_carried_out() {
+    let fly = fly(Options::default()).await;
+    fly.app("one").await;
+    let create = || fly.post("/v1/apps/one/machines", config("m"));
+    let said = tokio::join!(create(), create(), create(), create(), create(), create());
+    let mut statuses = [said.0, said.1, said.2, said.3, said.4, said.5].map(|said| said.status);
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 409, 409, 409, 409, 409]);
+    assert_eq!(fly.sim.world().tally("one").machines_made, 1);
+}
