@@ -8,6 +8,9 @@ use serde_json::json;
 
 use crate::client::{Fly, config, fly};
 
+/// When a client gives up: long enough for its call to arrive on a busy machine.
+const LEAVES: Duration = Duration::from_millis(500);
+
 /// An app, and one fault for the next create of a machine.
 async fn with(fault: Fault) -> Fly {
     let fly = fly(Options::instant()).await;
@@ -41,10 +44,10 @@ async fn a_cut_call_has_its_effect_or_not_and_no_answer() {
 async fn a_call_that_times_out_is_held_until_the_client_leaves() {
     for effect in [false, true] {
         let mut fly = with(Fault::timeout(effect)).await;
-        fly.timeout = Duration::from_millis(150);
+        fly.timeout = LEAVES;
         let begun = Instant::now();
         assert!(create(&fly).await.is_none());
-        assert!(begun.elapsed() >= Duration::from_millis(150), "it was held");
+        assert!(begun.elapsed() >= LEAVES, "it was held");
         assert_eq!(made(&fly), u64::from(effect));
     }
 }
@@ -57,8 +60,8 @@ async fn a_call_that_times_out_is_cut_at_its_cap() {
 
 #[tokio::test]
 async fn a_delayed_call_is_carried_out_although_the_client_left() {
-    let mut fly = with(Fault::Delay { ms: 200 }).await;
-    fly.timeout = Duration::from_millis(50);
+    let mut fly = with(Fault::Delay { ms: 1500 }).await;
+    fly.timeout = Duration::from_millis(300);
     assert!(create(&fly).await.is_none());
     assert_eq!(made(&fly), 0);
     fly.timeout = Duration::from_secs(10);
@@ -88,7 +91,7 @@ async fn a_late_effect_comes_although_the_app_was_made_again() {
 #[tokio::test]
 async fn a_late_effect_on_an_app_that_is_gone_is_refused_and_counted() {
     let mut fly = with(Fault::Late { ms: 3_600_000, hold: true }).await;
-    fly.timeout = Duration::from_millis(50);
+    fly.timeout = LEAVES;
     assert!(create(&fly).await.is_none());
     fly.timeout = Duration::from_secs(10);
     fly.delete("/v1/apps/one").await;
