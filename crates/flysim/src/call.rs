@@ -56,6 +56,7 @@ endpoints! {
     ReleaseLease = "release_lease": "DELETE" "/apps/{app}/machines/{id}/lease",
     GetMetadata = "get_metadata": "GET" "/apps/{app}/machines/{id}/metadata",
     PutMetadata = "put_metadata": "PUT" "/apps/{app}/machines/{id}/metadata",
+    GetMetadataKey = "get_metadata_key": "GET" "/apps/{app}/machines/{id}/metadata/{key}",
     SetMetadataKey = "set_metadata_key": "POST" "/apps/{app}/machines/{id}/metadata/{key}",
     DeleteMetadataKey = "delete_metadata_key": "DELETE" "/apps/{app}/machines/{id}/metadata/{key}",
     ListVolumes = "list_volumes": "GET" "/apps/{app}/volumes",

@@ -263,6 +263,7 @@ fn reads(endpoint: Endpoint) -> bool {
             | Endpoint::ListEvents
             | Endpoint::GetLease
             | Endpoint::GetMetadata
+            | Endpoint::GetMetadataKey
     )
 }
 

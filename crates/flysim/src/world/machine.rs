@@ -105,8 +105,10 @@ impl World {
         let wanted = |machine: &Machine| {
             let there = call.flag("include_deleted") || machine.state != State::Destroyed;
             let here = call.query.get("region").is_none_or(|region| region.is_empty() || *region == machine.region);
+            let states = call.query.get("state").filter(|states| !states.is_empty());
+            let so = states.is_none_or(|states| states.split(',').any(|state| state.trim() == machine.state.name()));
             let filters = call.query.iter().filter_map(|(key, value)| Some((key.strip_prefix("metadata.")?, value)));
-            there && here && filters.into_iter().all(|(key, value)| machine.metadata(key) == Some(value))
+            there && here && so && filters.into_iter().all(|(key, value)| machine.metadata(key) == Some(value))
         };
         let machines = app.machines.values().filter(|machine| wanted(machine));
         let summary = call.flag("summary");

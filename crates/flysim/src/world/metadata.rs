@@ -36,6 +36,12 @@ impl World {
         Ok(Answer::empty(204))
     }
 
+    pub(super) fn get_metadata_key(&mut self, org: &str, call: &Call) -> Result<Answer, Answer> {
+        let value = self.known(org, &call.app, &call.id)?.metadata(&call.key);
+        let value = value.ok_or_else(|| Answer::error(404, "metadata key not found"))?;
+        Ok(Answer::json(200, json!({ "value": value })))
+    }
+
     pub(super) fn set_metadata_key(&mut self, org: &str, call: &Call) -> Result<Answer, Answer> {
         self.alive(org, call)?;
         let body: Value = call.parse()?;

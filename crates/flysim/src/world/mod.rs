@@ -158,6 +158,7 @@ impl World {
             Endpoint::ReleaseLease => self.release_lease(&org, call),
             Endpoint::GetMetadata => self.get_metadata(&org, call),
             Endpoint::PutMetadata => self.put_metadata(&org, call),
+            Endpoint::GetMetadataKey => self.get_metadata_key(&org, call),
             Endpoint::SetMetadataKey => self.set_metadata_key(&org, call),
             Endpoint::DeleteMetadataKey => self.delete_metadata_key(&org, call),
             Endpoint::ListVolumes => self.list_volumes(&org, call),

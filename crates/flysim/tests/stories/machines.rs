@@ -103,7 +103,7 @@ async fn a_machine_looks_as_documented() {
 }
 
 #[tokio::test]
-async fn lists_filter_by_region_and_metadata() {
+async fn lists_filter_by_region_state_and_metadata() {
     let fly = fly(Options::instant()).await;
     fly.app("one").await;
     let mine = fly.machine("one", "m").await;
@@ -111,12 +111,14 @@ async fn lists_filter_by_region_and_metadata() {
     other["region"] = json!("fra");
     other["config"]["metadata"] = json!({ "owner": "another" });
     fly.post("/v1/apps/one/machines", other).await;
-    for query in ["region=ams", "metadata.owner=somebody"] {
+    for query in ["region=ams", "metadata.owner=somebody", "state=stopped,started&region=ams"] {
         let list = fly.get(&format!("/v1/apps/one/machines?{query}")).await.body;
         let ids: Vec<&Value> = list.as_array().expect("a list").iter().map(|machine| &machine["id"]).collect();
         assert_eq!(ids, [&json!(mine)], "{query}");
     }
-    assert_eq!(fly.get("/v1/apps/one/machines?metadata.owner=nobody").await.body, json!([]));
+    for query in ["metadata.owner=nobody", "state=stopped,created", "region=iad"] {
+        assert_eq!(fly.get(&format!("/v1/apps/one/machines?{query}")).await.body, json!([]), "{query}");
+    }
 }
 
 #[tokio::test]
@@ -240,7 +242,9 @@ async fn metadata_is_read_and_written_by_key_and_as_a_whole() {
     assert_eq!(fly.post(&format!("{path}/colour"), json!({ "value": "red" })).await.status, 204);
     assert_eq!(fly.post(&format!("{path}/colour"), json!({})).await.status, 400);
     assert_eq!(fly.get(&path).await.body, json!({ "owner": "somebody", "colour": "red" }));
+    assert_eq!(fly.get(&format!("{path}/colour")).await.body, json!({ "value": "red" }));
     assert_eq!(fly.delete(&format!("{path}/owner")).await.status, 204);
+    assert_eq!(fly.get(&format!("{path}/owner")).await.status, 404);
     let wrong = json!({ "metadata": { "a": "b" }, "machine_version": "01OLD" });
     assert_eq!(fly.put(&path, wrong).await.status, 412);
     assert_eq!(fly.get(&path).await.body, json!({ "colour": "red" }));
