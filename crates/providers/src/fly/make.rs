@@ -147,7 +147,7 @@ impl FlyProvider {
         if !self.is_ours(&machine, ident) {
             return rejected(RejectionClass::ConflictForeign, format!("machine {id} is somebody else's"));
         }
-        if machine.runtime() == RuntimeState::Stopped || machine.state == "created" {
+        if machine.runtime() == RuntimeState::Stopped {
             return self.moved(Call::StartMachine, app, &machine, RuntimeState::Starting).await;
         }
         Outcome::Done(Made { resource: machine.resource(), runtime: Some(machine.runtime()) })

@@ -15,8 +15,10 @@ pub(super) fn app(prefix: &str, ident: &Ident) -> String {
 /// The instance that an app is named after.
 pub(super) fn instance(prefix: &str, app: &str) -> Option<InstanceId> {
     let simple = app.strip_prefix(prefix)?.strip_prefix('-')?;
+    let part = |range: std::ops::Range<usize>| simple.get(range);
+    let parts = [part(0..8)?, part(8..12)?, part(12..16)?, part(16..20)?, simple.get(20..)?];
     // Ids are read in more ways than they are written.
-    simple.parse().ok().filter(|id: &InstanceId| id.simple().as_str() == simple)
+    parts.join("-").parse().ok().filter(|id: &InstanceId| id.simple() == simple)
 }
 
 /// The name of an instance's volumes.

@@ -3,7 +3,7 @@
 //! - Gone is success; every other answer leaves the resource on record.
 //! - An app is deleted with all that is in it, so it is looked into first: what is somebody else's keeps it standing.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use freehold_domain::resource::{Outcome, RejectionClass, Resource, ResourceKind};
 use freehold_engine::ports::{Claim, Ident, OwnedPage, OwnedResource, Unanswered};
@@ -11,6 +11,18 @@ use freehold_engine::ports::{Claim, Ident, OwnedPage, OwnedResource, Unanswered}
 use super::look::{Whose, base};
 use super::outcome::{Call, Meaning, is_id};
 use super::{FlyProvider, names, other, rejected, somebody_elses, unheard, unseen};
+
+/// How long to wait for a machine to be destroyed, in seconds: less than a call may take.
+const DESTROY_WAIT_SECONDS: &str = "10";
+
+/// How long to wait for a deleted app to be gone; whoever asks again waits again.
+const GONE_WAIT: Duration = Duration::from_secs(10);
+
+/// The first pause between two looks at a deleted app; it doubles with each.
+const GONE_PAUSE_MIN: Duration = Duration::from_millis(50);
+
+/// The longest such pause.
+const GONE_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How many apps a page of the list covers: each takes two questions.
 const PAGE_APPS: usize = 20;
@@ -54,12 +66,23 @@ impl FlyProvider {
             Err(trouble) => return unheard(trouble),
         };
         match answer.meaning(Call::DeleteApp) {
-            Meaning::Done | Meaning::Gone => match self.whose(app).await {
-                Ok((Whose::Nobodys, _)) => Outcome::Done(()),
-                Ok(_) => Outcome::Unknown(format!("{app} is being deleted")),
-                Err(unanswered) => Outcome::Unknown(unanswered.0),
-            },
+            Meaning::Done | Meaning::Gone => self.until_gone(app).await,
             meaning => other(meaning, &answer, None),
+        }
+    }
+
+    /// Deleting an app is accepted first and done later: it is gone when its name says so.
+    async fn until_gone(&self, app: &str) -> Outcome<()> {
+        let asked_at = Instant::now();
+        let mut pause = GONE_PAUSE_MIN;
+        loop {
+            match self.whose(app).await {
+                Ok((Whose::Nobodys, _)) => return Outcome::Done(()),
+                Ok(_) if asked_at.elapsed() + pause < GONE_WAIT => tokio::time::sleep(pause).await,
+                Ok(_) => return Outcome::Unknown(format!("{app} is being deleted")),
+                Err(unanswered) => return Outcome::Unknown(unanswered.0),
+            }
+            pause = (2 * pause).min(GONE_PAUSE_MAX);
         }
     }
 
@@ -72,7 +95,19 @@ impl FlyProvider {
             }
             Err(why) => return Outcome::NotSent(why),
         }
-        self.delete(Call::DeleteMachine, id, &format!("/apps/{app}/machines/{id}"), &[("force", "true")]).await
+        let path = format!("/apps/{app}/machines/{id}");
+        match self.delete(Call::DeleteMachine, id, &path, &[("force", "true")]).await {
+            Outcome::Done(()) => {}
+            outcome => return outcome,
+        }
+        // It holds its volume until it is destroyed, and is seen until then.
+        let query = [("state", "destroyed"), ("timeout", DESTROY_WAIT_SECONDS)];
+        match self.api.change(Call::AwaitMachine, id, &format!("{path}/wait"), &query, None).await {
+            Ok(answer) if answer.meaning(Call::AwaitMachine) == Meaning::Done => Outcome::Done(()),
+            Ok(answer) if answer.status == 404 && answer.complaint().is_some() => Outcome::Done(()),
+            Ok(answer) => Outcome::Unknown(answer.in_words()),
+            Err(trouble) => Outcome::Unknown(trouble.to_string()),
+        }
     }
 
     async fn remove_volume(&self, app: &str, ident: &Ident, id: &str) -> Outcome<()> {
@@ -87,10 +122,10 @@ impl FlyProvider {
         }
         // What holds it goes first: a machine of ours that is on nobody's record any more.
         if let Some(machine) = contents.machines.iter().find(|machine| machine.holds(id)) {
-            return match self.remove_machine(app, ident, &machine.id).await {
-                Outcome::Done(()) => Outcome::NotSent(format!("machine {} held the volume {id}", machine.id)),
-                outcome => outcome,
-            };
+            match self.remove_machine(app, ident, &machine.id).await {
+                Outcome::Done(()) => {}
+                outcome => return outcome,
+            }
         }
         self.delete(Call::DeleteVolume, id, &format!("/apps/{app}/volumes/{id}"), &[]).await
     }
