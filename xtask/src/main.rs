@@ -5,6 +5,7 @@
 
 mod bench;
 mod crash;
+mod fly;
 mod http;
 mod proof;
 mod server;
@@ -31,6 +32,8 @@ enum Chore {
     Tidy,
     /// The real program with real processes, killed, frozen and with a disk that fails
     Crash(crash::Options),
+    /// The real server on a Machines API that fails, thousands of times
+    Fly(fly::Options),
     /// The grid, the seeds, the twins and the models: everything that is proved by running it
     Proof(proof::Options),
     /// Seeds, for hours
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Test(options) => test::run(&options),
         Chore::Tidy => tidy::run(),
         Chore::Crash(options) => crash::run(&options),
+        Chore::Fly(options) => fly::run(&options),
         Chore::Proof(options) => proof::run(&options),
         Chore::Soak(options) => proof::soak(&options),
         Chore::Bench(options) => bench::run(&options),

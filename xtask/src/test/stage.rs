@@ -26,6 +26,8 @@ pub(super) enum Stage {
     Proof,
     /// The server is killed, frozen and has a disk that fails
     Crash,
+    /// The server on a Machines API that fails
+    Fly,
 }
 
 /// A stage that did not pass.
@@ -44,8 +46,8 @@ impl From<anyhow::Error> for Failure {
 
 impl Stage {
     /// Every stage in the order of a whole run.
-    pub(super) const ALL: [Self; 8] =
-        [Self::Fmt, Self::Tidy, Self::Deny, Self::Clippy, Self::Tests, Self::Doc, Self::Proof, Self::Crash];
+    pub(super) const ALL: [Self; 9] =
+        [Self::Fmt, Self::Tidy, Self::Deny, Self::Clippy, Self::Tests, Self::Doc, Self::Proof, Self::Crash, Self::Fly];
 
     /// What `--only` calls it.
     pub(super) fn name(self) -> &'static str {
@@ -58,6 +60,7 @@ impl Stage {
             Self::Proof => "proof",
             Self::Doc => "doc",
             Self::Crash => "crash",
+            Self::Fly => "fly",
         }
     }
 
@@ -72,6 +75,7 @@ impl Stage {
             Self::Proof => "the grid, the seeds, the twins and the models",
             Self::Doc => "examples in the documentation",
             Self::Crash => "the server, killed, frozen and with a disk that fails",
+            Self::Fly => "the server on a Machines API that fails",
         }
     }
 
@@ -91,6 +95,7 @@ impl Stage {
             Self::Doc => Ok(Some("doc: the documentation has no examples to run".to_owned())),
             Self::Proof => cargo("xtask proof"),
             Self::Crash => cargo(&format!("xtask crash --kills {CRASH_KILLS}")),
+            Self::Fly => cargo("xtask fly"),
         }
     }
 }

@@ -122,6 +122,8 @@ pub struct OwnedResource {
 pub struct OwnedPage {
     /// The resources.
     pub resources: Vec<OwnedResource>,
+    /// How many things of the page could not be looked into. They are not gone, and the next pass asks again.
+    pub unseen: u64,
     /// Where the next page begins, if there is one.
     pub next: Option<String>,
 }

@@ -100,7 +100,7 @@ pub struct Tally {
     pub swept: u64,
     /// Resources that nothing refers to and that would be removed from now on, but for the dry run.
     pub would_sweep: u64,
-    /// Providers that did not answer, or not to the end.
+    /// Providers that did not answer, or not to the end, and things that could not be looked into.
     pub unanswered: u64,
 }
 
@@ -152,13 +152,13 @@ struct Walk<'a> {
 impl Walk<'_> {
     async fn go(&mut self) -> Result<(), StoreError> {
         let mut outcome = Ok(());
-        let mut page = None;
+        let (mut page, mut all_seen) = (None, true);
         for _ in 0..PAGES_MAX {
             let asked_at = self.world.clock.monotonic();
             let listed = self.provider.list_owned(self.world.idents.install().as_str(), page.as_deref()).await;
             let answered = if listed.is_ok() { "answered" } else { "unanswered" };
             self.world.meter.provider_request(self.name.as_str(), "list_owned", answered);
-            let OwnedPage { resources, next } = match listed {
+            let OwnedPage { resources, unseen, next } = match listed {
                 Ok(page) => page,
                 Err(unanswered) => {
                     tracing::warn!(provider = %self.name, %unanswered, "the janitor cannot see what is there");
@@ -167,9 +167,11 @@ impl Walk<'_> {
                 }
             };
             outcome = outcome.and(self.judge_page(resources, asked_at).await);
+            self.tally.unanswered += unseen;
+            all_seen &= unseen == 0;
             page = next;
             if page.is_none() {
-                if outcome.is_ok() {
+                if outcome.is_ok() && all_seen {
                     self.seen.forget_unseen(self.name);
                 }
                 return outcome;

@@ -285,7 +285,7 @@ impl Subject {
         let (mut listed, mut next) = (Vec::new(), None);
         for _ in 0..LIST_PAGES_MAX {
             let page = self.provider.list_owned(self.idents.install().as_str(), next.as_deref()).await;
-            let OwnedPage { resources, next: more } = page.map_err(|error| error.to_string())?;
+            let OwnedPage { resources, unseen: _, next: more } = page.map_err(|error| error.to_string())?;
             listed.extend(resources);
             next = more;
             if next.is_none() {

@@ -354,7 +354,7 @@ impl FakeCloud {
         let resources = ours
             .map(|one| OwnedResource { resource: one.resource.clone(), claim: Claim::Tags(one.tags.clone()) })
             .collect();
-        Ok(OwnedPage { resources, next })
+        Ok(OwnedPage { resources, unseen: 0, next })
     }
 
     pub(super) fn endpoint_of(&self, runtime: &Resource) -> Endpoint {

@@ -152,10 +152,19 @@ impl FlyProvider {
             .collect();
         let next = (ours.len() > PAGE_APPS).then(|| ours[PAGE_APPS - 1].1.clone());
         ours.truncate(PAGE_APPS);
-        let mut resources = Vec::new();
+        let (mut resources, mut unseen) = (Vec::new(), 0);
         for (instance, app) in ours {
-            // It went away since it was listed.
-            let Some(contents) = self.contents(&app).await? else { continue };
+            let contents = match self.contents(&app).await {
+                Ok(Some(contents)) => contents,
+                // It went away since it was listed.
+                Ok(None) => continue,
+                // The others are seen all the same: one bad answer in a thousand must not hide them for ever.
+                Err(unanswered) => {
+                    tracing::debug!(app, %unanswered, "it cannot be looked into");
+                    unseen += 1;
+                    continue;
+                }
+            };
             let tags = contents.machines.iter().find_map(super::wire::Machine::tags);
             if tags.as_ref().is_some_and(|tags| tags.install != install) {
                 continue;
@@ -176,6 +185,6 @@ impl FlyProvider {
             }
             own(base(&app), claim);
         }
-        Ok(OwnedPage { resources, next })
+        Ok(OwnedPage { resources, unseen, next })
     }
 }

@@ -315,23 +315,39 @@ pub(super) fn list_owned(layout: &Layout, install: &str, after: Option<&str>) ->
     names.sort_unstable();
     let next = (names.len() > PAGE_FOLDERS).then(|| names[PAGE_FOLDERS - 1].clone());
     names.truncate(PAGE_FOLDERS);
-    let mut resources = Vec::new();
+    let (mut resources, mut unseen) = (Vec::new(), 0);
     for instance in names.iter().filter_map(|name| name.parse::<freehold_domain::ids::InstanceId>().ok()) {
-        let folder = layout.folder(instance);
-        // A copy of another instance's folder is a resource of neither.
-        let here = |tags: &Tags| tags.install == install && tags.instance == instance.to_string();
-        let Some(tags) = folder.owner_tags()?.filter(here) else { continue };
-        let mut add = |kind, handle| {
-            let resource = Resource { kind, id: format!("fh-{}", instance.simple()), region: None, handle };
-            resources.push(OwnedResource { resource, claim: Claim::Tags(tags.clone()) });
-        };
-        add(ResourceKind::Base, String::new());
-        if durable::is_there(&folder.volume())? {
-            add(ResourceKind::Storage, String::new());
-        }
-        if let Some(record) = Record::read(&folder)? {
-            add(ResourceKind::Runtime, serde_json::to_string(&Handle::from(&record))?);
+        match owned_in(&layout.folder(instance), instance, install) {
+            Ok(owned) => resources.extend(owned),
+            Err(error) => {
+                tracing::warn!(%instance, %error, "its folder cannot be read");
+                unseen += 1;
+            }
         }
     }
-    Ok(OwnedPage { resources, next })
+    Ok(OwnedPage { resources, unseen, next })
+}
+
+/// What is in an instance's folder, if that is the install's.
+fn owned_in(
+    folder: &Folder,
+    instance: freehold_domain::ids::InstanceId,
+    install: &str,
+) -> io::Result<Vec<OwnedResource>> {
+    let mut resources = Vec::new();
+    // A copy of another instance's folder is a resource of neither.
+    let here = |tags: &Tags| tags.install == install && tags.instance == instance.to_string();
+    let Some(tags) = folder.owner_tags()?.filter(here) else { return Ok(resources) };
+    let mut add = |kind, handle| {
+        let resource = Resource { kind, id: format!("fh-{}", instance.simple()), region: None, handle };
+        resources.push(OwnedResource { resource, claim: Claim::Tags(tags.clone()) });
+    };
+    add(ResourceKind::Base, String::new());
+    if durable::is_there(&folder.volume())? {
+        add(ResourceKind::Storage, String::new());
+    }
+    if let Some(record) = Record::read(folder)? {
+        add(ResourceKind::Runtime, serde_json::to_string(&Handle::from(&record))?);
+    }
+    Ok(resources)
 }
