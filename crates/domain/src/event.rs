@@ -1,5 +1,5 @@
-//! What happened, as the audit trail, the event stream and the logs name it. Each transition has one event, written in
-//! the commit that made it true.
+//! What happened, as the audit trail, the event stream and the logs name it. Each transition has one event of its own,
+//! written in the commit that made it true; what it means for a caller or for billing may be another one beside it.
 
 use crate::ids::{InstanceId, OperationId};
 use crate::lease::Epoch;
@@ -31,7 +31,7 @@ events! {
     ReservationConflict = "provision_reservation_conflict",
     /// A reservation was completed and its route published.
     ReservationCompleted = "provision_reservation_completed",
-    /// Canonical success is on record, and the registry does not say so yet.
+    /// The subscription is on record, or may be, and the reservation is still to be completed from the records.
     ReservationRepairRequired = "provision_reservation_repair_required",
     /// Such a reservation was completed after all.
     ReservationRepaired = "provision_reservation_repaired",
@@ -41,7 +41,7 @@ events! {
     ReservationReleased = "provision_reservation_released",
     /// A start, stop, restart, update or recovery gave up.
     OperationFailed = "operation_failed",
-    /// A provision failed for good.
+    /// A provision failed for good: its context is free again.
     ProvisioningFailed = "provisioning_failed",
     /// The canonical row was written.
     RecordInserted = "record_inserted",
@@ -51,7 +51,7 @@ events! {
     SubscriptionBootstrapped = "subscription_bootstrapped",
     /// The subscription could not be started.
     SubscriptionBootstrapFailed = "subscription_bootstrap_failed",
-    /// An active row has no subscription.
+    /// A provision gave up with an active row that has no subscription: it is never routable.
     SubscriptionBootstrapQuarantined = "subscription_bootstrap_quarantined",
     /// A start, stop, restart or update was accepted.
     OperationStarted = "operation_started",
@@ -67,7 +67,7 @@ events! {
     Recovered = "recovered",
     /// Destroy was accepted.
     DestroyStarted = "destroy_started",
-    /// Destroy goes on behind the answer.
+    /// A destroy does not end with the executor that began it: it goes on until it does.
     DestroyPending = "destroy_pending",
     /// Destroy does not get on.
     DestroyStuck = "destroy_stuck",

@@ -1,11 +1,12 @@
 //! Changes of hands.
 
 use crate::event::{Actor, EventKind};
-use crate::operation::{Operation, OperationStatus, StepRecord, StepStatus};
+use crate::operation::{Operation, OperationStatus, Step, StepRecord, StepStatus};
 use crate::protection::{Protection, stands};
 use crate::reservation::Reservation;
 use crate::time::Timestamp;
 
+use super::journal::is_incomplete;
 use super::{Change, Hold, Run};
 
 /// Why an operation cannot be claimed.
@@ -47,6 +48,7 @@ pub fn claimed(run: &Run, hold: &Hold, now: Timestamp) -> Result<Change, Unclaim
         run.operation.status = OperationStatus::Running;
     }
     may_send_until_now(&mut run.reservation, &run.operation, now);
+    let pays_in_doubt = run.operation.step(Step::Subscribe).is_some_and(|record| record.status == StepStatus::Noted);
     let in_doubt = |step: &&mut StepRecord| step.status == StepStatus::Noted && stands(Protection::CrashLeavesDoubt);
     for step in run.operation.steps.iter_mut().filter(in_doubt) {
         step.status = StepStatus::Unknown;
@@ -56,6 +58,10 @@ pub fn claimed(run: &Run, hold: &Hold, now: Timestamp) -> Result<Change, Unclaim
     let mut change = Change::of(run);
     if let Some(previous) = previous {
         change.tell(EventKind::ExecutorTakenOver, Actor::System, now, format!("from {}", previous.node));
+        if pays_in_doubt && is_incomplete(&change.run) {
+            let detail = "its subscription may have been started by an executor that went away";
+            change.tell(EventKind::ReservationRepairRequired, Actor::System, now, detail);
+        }
     }
     Ok(change)
 }

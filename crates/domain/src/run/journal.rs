@@ -83,11 +83,24 @@ pub fn noted(run: &Run, held: Epoch, note: &Note) -> Result<Change, Refused> {
     change.run.reservation.updated_at = note.at.max(run.reservation.updated_at);
     if let Some((step, finding)) = &note.finding {
         fold(&mut change, *step, finding, note.at);
+        // Its completion usually shares the commit of the subscription.
+        if *step == Step::Subscribe && matches!(finding, Finding::Done(_)) && is_incomplete(&change.run) {
+            let detail = "its subscription is on record, and something is left to do before it is complete";
+            change.tell(EventKind::ReservationRepairRequired, Actor::System, note.at, detail);
+        }
     }
     match note.then {
         Then::Intend(step) => intend(&mut change.run, step, note.at)?,
         Then::Look => {}
         Then::Rest(until) => {
+            if is_put_down_first(&change.run) {
+                let why = note.finding.as_ref().map(|(step, finding)| (step, failure_text(finding)));
+                let detail = match why {
+                    Some((step, why)) if !why.is_empty() => format!("{}: {why}", step.name()),
+                    Some(_) | None => "waiting until nothing can arrive any more".to_owned(),
+                };
+                change.tell(EventKind::DestroyPending, Actor::System, note.at, detail);
+            }
             let operation = &mut change.run.operation;
             operation.holder = None;
             operation.due_at = Some(until);
@@ -97,6 +110,18 @@ pub fn noted(run: &Run, held: Epoch, note: &Note) -> Result<Change, Refused> {
         }
     }
     Ok(change)
+}
+
+/// Whether canonical success would complete the reservation, and has not.
+pub(super) fn is_incomplete(run: &Run) -> bool {
+    run.reservation.status.is_unresolved() && !run.reservation.intent.is_destroy() && !run.is_being_undone()
+}
+
+/// Whether a destroy does not end with the executor that began it.
+fn is_put_down_first(run: &Run) -> bool {
+    let Run { reservation, operation } = run;
+    let left = !matches!(reservation.status, Status::Released { .. });
+    operation.kind == OperationKind::Destroy && operation.attempt == 1 && left
 }
 
 fn record_of(operation: &mut Operation, step: Step, at: Timestamp) -> &mut StepRecord {

@@ -77,6 +77,10 @@ pub fn settled(run: &Run, held: Epoch, settle: &Settle) -> Result<Change, Refuse
             change.run.operation.failure = Some(failure.clone());
             let detail = format!("{}: {}", failure.code.name(), failure.detail);
             change.tell(EventKind::ReservationFailed, Actor::System, at, detail);
+            if has_row_without_subscription(&change.run.operation) {
+                let detail = format!("its row is on record without a subscription: {}", failure.detail);
+                change.tell(EventKind::SubscriptionBootstrapQuarantined, Actor::System, at, detail);
+            }
         }
         Settlement::Release { evidence, failure } => {
             if let Some(failure) = failure {
@@ -89,6 +93,11 @@ pub fn settled(run: &Run, held: Epoch, settle: &Settle) -> Result<Change, Refuse
                 if succeeded { OperationStatus::Succeeded } else { OperationStatus::Failed },
                 at,
             );
+            if change.run.operation.kind == OperationKind::Provision {
+                let failure = change.run.operation.failure.as_ref();
+                let detail = failure.map(|failure| format!("{}: {}", failure.code.name(), failure.detail));
+                change.tell(EventKind::ProvisioningFailed, Actor::System, at, detail.unwrap_or_default());
+            }
         }
         Settlement::Succeed { endpoint } => {
             may_end(&change.run.reservation)?;
@@ -117,6 +126,13 @@ fn may_end(reservation: &Reservation) -> Result<(), IllegalTransition> {
             Err(IllegalTransition { from: reservation.status.name(), change: "be left without an operation" })
         }
     }
+}
+
+/// Whether an operation wrote the canonical row and has no subscription for it.
+fn has_row_without_subscription(operation: &Operation) -> bool {
+    let unpaid = !operation.has_done(Step::Subscribe);
+    // A subscription is asked for only once the row is active, whoever wrote it.
+    unpaid && (operation.has_done(Step::Record) || operation.step(Step::Subscribe).is_some())
 }
 
 pub(super) fn end(operation: &mut Operation, status: OperationStatus, at: Timestamp) {

@@ -9,4 +9,5 @@ mod evidence;
 mod faults;
 mod status;
 mod sweep;
+mod told;
 mod world;
