@@ -37,6 +37,8 @@ events! {
     ReservationRepaired = "provision_reservation_repaired",
     /// A provision gave up; cleaning up goes on.
     ReservationFailed = "provision_reservation_failed",
+    /// An operator asked for a reservation to be released on proof, and said why.
+    ReleaseAsked = "provision_reservation_release_asked",
     /// A reservation was released, on evidence.
     ReservationReleased = "provision_reservation_released",
     /// A start, stop, restart, update or recovery gave up.

@@ -264,11 +264,11 @@ pub(crate) fn reservation(registered: &Registered) -> Reservation {
         completed_at: reservation.completed_at.map(timestamp),
         failure_code: code.map(failure_code),
         resolution_reason: reason.map(resolution_reason),
-        evidence: evidence(reservation),
+        evidence: evidence(reservation, operation),
     }
 }
 
-fn evidence(reservation: &reservation::Reservation) -> Vec<Evidence> {
+fn evidence(reservation: &reservation::Reservation, operation: &operation::Operation) -> Vec<Evidence> {
     let one =
         |kind: &str, at: time::Timestamp, detail: String| Evidence { kind: kind.to_owned(), at: timestamp(at), detail };
     let mut evidence = Vec::new();
@@ -288,7 +288,15 @@ fn evidence(reservation: &reservation::Reservation) -> Vec<Evidence> {
     }
     for resource in &reservation.resources {
         let detail = format!("{} {} is on record", resource.kind, resource.id);
-        evidence.push(one("resource", reservation.updated_at, detail));
+        let made = operation.step(operation::Step::making(resource.kind)).and_then(|record| record.finished_at);
+        evidence.push(one("resource", made.unwrap_or(reservation.updated_at), detail));
+    }
+    // What stands in the way of a proof: the last answer of each step that did not get on.
+    for record in operation.steps.iter().filter(|record| !record.step.may_create()) {
+        if let Some(error) = &record.last_error {
+            let detail = format!("{}, attempt {}: {error}", record.step.name(), record.attempts);
+            evidence.push(one("tried", record.finished_at.unwrap_or(record.started_at), detail));
+        }
     }
     evidence
 }

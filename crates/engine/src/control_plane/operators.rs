@@ -1,5 +1,6 @@
 //! Operators' tools: complete what is done, prove what is gone, and, with open eyes, release without proof.
 
+use freehold_domain::event::EventKind;
 use freehold_domain::evidence::OperatorOverride;
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::reservation::Status;
@@ -116,7 +117,11 @@ impl ControlPlane {
                 "its instance is being made; destroy the instance, and it is released once nothing is left".to_owned(),
             )),
             Status::NeedsReconciliation { .. } => {
-                self.world.store.hurry(operation.id).await.map_err(ReleaseRefused::Store)?;
+                let (kind, at) = (EventKind::ReleaseAsked, self.world.clock.now());
+                let store = &self.world.store;
+                let told = store.witness(instance, kind, caller.actor, at, reason.to_owned()).await;
+                told.map_err(ReleaseRefused::Store)?;
+                store.hurry(operation.id).await.map_err(ReleaseRefused::Store)?;
                 self.world.driver.changed(instance, operation.id);
                 Ok(ReleaseStarted::Proving { operation: operation.id, previous })
             }

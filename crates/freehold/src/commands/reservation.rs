@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 use freehold_api::client::Client;
-use freehold_api::v1::reservations::{ListReservations, ReleaseReservation, Reservation as View, ReservationStatus};
+use freehold_api::v1::reservations::{
+    Evidence, ListReservations, ReleaseReservation, Reservation as View, ReservationStatus,
+};
 use serde::de::value::{Error as WordError, StrDeserializer};
 use serde::de::{Deserialize as _, IntoDeserializer as _};
 use uuid::Uuid;
@@ -136,9 +138,26 @@ impl Release {
         }
         let expected_status = expected_status.unwrap_or(reservation.status);
         let body = ReleaseReservation { expected_status, reason, r#override };
-        let released = client.release(instance, &body).await?;
-        context.output.show(&released, |released| format!("released; it was {}", word(released.previous_status)))
+        let released = client.release(instance, &body).await;
+        // What the proof saw, whether it was enough or not.
+        if let Ok(after) = client.reservation(instance).await
+            && !after.evidence.is_empty()
+        {
+            say(&format!("\n{}", evidence_table(&after.evidence)));
+        }
+        context.output.show(&released?, |released| {
+            let previous = word(released.previous_status);
+            match r#override {
+                true => format!("released on your word; it was {previous}; `freehold leak list` has what may be left"),
+                false => format!("released on proof; it was {previous}"),
+            }
+        })
     }
+}
+
+fn evidence_table(evidence: &[Evidence]) -> String {
+    let rows = evidence.iter().map(|item| [item.kind.clone(), item.at.to_string(), item.detail.clone()]);
+    table(["evidence", "at", "seen"], rows)
 }
 
 /// A reservation for people, with its evidence.
@@ -175,6 +194,5 @@ fn people(reservation: &View) -> String {
     if evidence.is_empty() {
         return head;
     }
-    let rows = evidence.iter().map(|item| [item.kind.clone(), item.at.to_string(), item.detail.clone()]);
-    format!("{head}\n\n{}", table(["evidence", "at", "seen"], rows))
+    format!("{head}\n\n{}", evidence_table(evidence))
 }

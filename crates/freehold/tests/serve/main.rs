@@ -8,4 +8,5 @@ mod life;
 mod provider_check;
 mod recovery;
 mod refusals;
+mod release;
 mod support;

@@ -47,7 +47,12 @@ async fn a_stuck_reservation_shows_its_evidence_and_is_released_on_proof() {
     ask(release("in_progress", false), "wait=0").await.problem(409, "reservation_status_changed");
     ask(json!({"expected_status": "in_progress", "reason": " "}), "wait=0").await.problem(400, "invalid_request");
     let held = ask(release("failed_requires_reconciliation", false), "wait=0").await;
-    assert!([409, 503].contains(&held.status), "{}", held.text());
+    let held = held.problem(503, "provider_check_unavailable");
+    assert!(held["detail"].as_str().unwrap().contains("seal: "), "it says what has no answer: {held:#}");
+    let shown = server.get(&format!("/v1/reservations/{id}")).await.with(200).json();
+    let tried = shown["evidence"].as_array().unwrap().iter().find(|item| item["kind"] == "tried");
+    let tried = tried.unwrap_or_else(|| panic!("what was tried is missing: {shown:#}"));
+    assert!(tried["detail"].as_str().unwrap().starts_with("seal, attempt "), "{tried:#}");
     let repair = server.post(&format!("/v1/reservations/{id}/repair")).send().await;
     repair.problem(409, "provision_repair_unavailable");
 
@@ -56,6 +61,14 @@ async fn a_stuck_reservation_shows_its_evidence_and_is_released_on_proof() {
     assert_eq!(released, json!({"previous_status": "failed_requires_reconciliation"}));
     let shown = server.get(&format!("/v1/reservations/{id}")).await.with(200).json();
     assert_eq!((&shown["status"], &shown["resolution_reason"]), (&json!("released"), &json!("absence_proven")));
+    let found = shown["evidence"].as_array().unwrap().iter().any(|item| item["kind"] == "absent");
+    assert!(found, "the look that proved it is shown: {shown:#}");
+    let trail = server.get(&format!("/v1/audit?instance_id={id}&limit=100")).await.with(200).json();
+    let asked =
+        trail["events"].as_array().unwrap().iter().find(|event| {
+            event["kind"] == "instance.provision_reservation_release_asked" && event["actor"] == "operator"
+        });
+    assert_eq!(asked.unwrap_or_else(|| panic!("{trail:#}"))["detail"], "looked myself");
     ask(release("released", false), "wait=0").await.problem(409, "reservation_not_releasable");
     server.made("user:alice").await;
 }

@@ -10,6 +10,7 @@ use axum::response::Response;
 use freehold_api::v1::reservations::{ReleaseReservation, ReleasedReservation};
 use freehold_api::{Code, Problem};
 use freehold_domain::ids::InstanceId;
+use freehold_domain::operation::{Operation, Step, StepStatus};
 use freehold_domain::reservation::Status;
 use freehold_engine::control_plane::ReleaseStarted;
 use freehold_engine::ports::OperationView;
@@ -98,21 +99,30 @@ fn unproven(instance: InstanceId, view: &OperationView) -> Result<(), Refusal> {
         ),
         Status::InProgress | Status::NeedsReconciliation { .. } => {
             let seen = reservation.lookups.last();
-            let unanswered = view.operation.steps.iter().rev().find_map(|step| step.last_error.as_deref());
-            if !reservation.resources.is_empty() || seen.is_some_and(|lookup| !lookup.absent) {
-                let names: Vec<_> =
-                    reservation.resources.iter().map(|resource| format!("{} {}", resource.kind, resource.id)).collect();
-                let detail = match (names.as_slice(), seen) {
-                    ([], Some(lookup)) => format!("the last look does not prove absence: {}", lookup.detail),
-                    _ => format!("the provider still has {}; removing it goes on", names.join(", ")),
-                };
-                Problem::new(Code::ProviderResourcesPresent, detail)
-            } else {
-                let detail = match unanswered {
-                    Some(error) => format!("absence is not proven yet: {error}; proving it goes on"),
-                    None => "absence is not proven yet; proving it goes on".to_owned(),
-                };
-                Problem::new(Code::ProviderCheckUnavailable, detail)
+            let names: Vec<_> =
+                reservation.resources.iter().map(|resource| format!("{} {}", resource.kind, resource.id)).collect();
+            let on_record = if names.is_empty() { String::new() } else { format!("; on record: {}", names.join(", ")) };
+            match (trouble(&view.operation), seen) {
+                (Some(Trouble::Unanswered(why)), _) => {
+                    let detail =
+                        format!("the provider does not let it be proven: {why}; proving it goes on{on_record}");
+                    Problem::new(Code::ProviderCheckUnavailable, detail)
+                }
+                (Some(Trouble::Refused(why)), _) => {
+                    let detail = format!("the provider refuses: {why}; removing it goes on{on_record}");
+                    Problem::new(Code::ProviderResourcesPresent, detail)
+                }
+                (None, _) if !names.is_empty() => {
+                    let detail = format!("the provider still has {}; removing it goes on", names.join(", "));
+                    Problem::new(Code::ProviderResourcesPresent, detail)
+                }
+                (None, Some(lookup)) if !lookup.absent => {
+                    let detail = format!("the last look does not prove absence: {}", lookup.detail);
+                    Problem::new(Code::ProviderResourcesPresent, detail)
+                }
+                (None, _) => {
+                    Problem::new(Code::ProviderCheckUnavailable, "absence is not proven yet; proving it goes on")
+                }
             }
         }
     };
@@ -121,10 +131,32 @@ fn unproven(instance: InstanceId, view: &OperationView) -> Result<(), Refusal> {
     Err(problem.instance(uuid(instance.as_bytes())).operation(operation).reservation(status).into())
 }
 
+/// What the last step of the clean-up came to, where it did not get on.
+enum Trouble {
+    /// No answer: nobody knows what is there.
+    Unanswered(String),
+    /// The provider will not.
+    Refused(String),
+}
+
+fn trouble(operation: &Operation) -> Option<Trouble> {
+    let steps = operation.steps.iter().filter(|record| record.step.undoes() || record.step == Step::Absence);
+    let last = steps.max_by_key(|record| record.finished_at)?;
+    let why = || last.last_error.as_deref().map(|why| format!("{}: {why}", last.step.name()));
+    match last.status {
+        StepStatus::Failed | StepStatus::Unknown => why().map(Trouble::Unanswered),
+        StepStatus::Rejected => why().map(Trouble::Refused),
+        // One that is being tried again has what its last try came to.
+        StepStatus::Noted if last.rejection.is_some() => why().map(Trouble::Refused),
+        StepStatus::Noted => why().map(Trouble::Unanswered),
+        StepStatus::Done => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use freehold_domain::evidence::Lookup;
-    use freehold_domain::operation::FailureCode;
+    use freehold_domain::operation::{FailureCode, StepRecord};
     use freehold_domain::reservation::Resolution;
     use freehold_domain::resource::{Resource, ResourceKind};
     use freehold_domain::time::Timestamp;
@@ -150,6 +182,19 @@ mod tests {
         view.reservation.lookups.push(Lookup { at: Timestamp::default(), absent: false, detail: "1 found".into() });
         assert_eq!(code(&view), Some(Code::ProviderResourcesPresent));
         view.reservation.lookups.clear();
+        view.operation.steps.push(StepRecord {
+            step: Step::Seal,
+            status: StepStatus::Unknown,
+            attempts: 3,
+            started_at: Timestamp::default(),
+            finished_at: Some(Timestamp::default()),
+            last_error: Some("it timed out".into()),
+            rejection: None,
+        });
+        let refusal = unproven(view.reservation.instance, &view).expect_err("it is not proven");
+        assert_eq!(refusal.0.code, Code::ProviderCheckUnavailable);
+        assert!(refusal.0.detail.contains("seal: it timed out"), "{}", refusal.0.detail);
+        view.operation.steps.clear();
         view.reservation.resources.push(Resource {
             kind: ResourceKind::Storage,
             id: "vol-1".into(),
