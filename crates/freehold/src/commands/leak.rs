@@ -70,7 +70,7 @@ impl Leak {
                 if confirm.is_needed("resolving a leak")? {
                     let leak = find(&client, id).await?;
                     Confirm::ask(&format!(
-                        "{}\n\nThis stops looking for it: nobody deletes it from then on.",
+                        "{}\n\nThis takes it off the list on your word. A clean-up that is under way goes on until nothing is left.",
                         people(&leak)
                     ))?;
                 }

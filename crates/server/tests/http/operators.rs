@@ -163,3 +163,74 @@ async fn an_override_opens_a_leak_that_somebody_answers_for() {
     let missing = "/v1/leaks/01990000-0000-7000-8000-000000000001/resolve";
     server.post(missing).json(&json!({"reason": "x"})).send().await.problem(404, "not_found");
 }
+
+/// The context is released on an operator's word, and what is left cannot be removed. Answers the instance and its leak.
+async fn overridden_with_something_left(server: &Server) -> (String, Value) {
+    server.cloud.set_chance(|call| match call.kind {
+        CallKind::Ensure(ResourceKind::Runtime) | CallKind::Destroy(_) => Some(Fault::NothingDone),
+        _ => None,
+    });
+    let problem = server.create("user:alice").send().await.problem(502, "provision_failed");
+    let id = problem["instance_id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/reservations/{id}/release");
+    server.post(&path).json(&release("failed_requires_reconciliation", true)).send().await.with(200);
+    let leaks = server.get("/v1/leaks").await.with(200).json();
+    assert_eq!(leaks["leaks"][0]["instance_id"], id.as_str());
+    (id, leaks["leaks"][0].clone())
+}
+
+/// Waits until the clean-up was tried more often than a step going forward may be.
+async fn tried_and_tried(server: &Server, id: &str) {
+    server
+        .until(&format!("/v1/reservations/{id}"), |shown| {
+            let tried = shown["evidence"].as_array().unwrap().iter().filter(|item| item["kind"] == "tried");
+            let attempts = tried.filter_map(|item| {
+                let rest = item["detail"].as_str()?.strip_prefix("remove, attempt ")?;
+                rest.split(':').next()?.parse::<u32>().ok()
+            });
+            attempts.max().is_some_and(|attempts| attempts > server.world.policy.max_attempts + 2)
+        })
+        .await;
+}
+
+async fn until_told(server: &Server, id: &str, kind: &str) -> Value {
+    let path = format!("/v1/audit?instance_id={id}&limit=100");
+    let of_kind =
+        |trail: &Value| trail["events"].as_array().unwrap().iter().find(|event| event["kind"] == kind).cloned();
+    let trail = server.until(&path, |trail| of_kind(trail).is_some()).await;
+    of_kind(&trail).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_override_left_is_retried_until_it_is_gone_and_then_its_leak_closes_by_itself() {
+    let server = Server::start().await;
+    let (id, leak) = overridden_with_something_left(&server).await;
+    tried_and_tried(&server, &id).await;
+    assert!(!server.cloud.live().is_empty());
+    assert_eq!(server.get("/v1/leaks").await.json()["leaks"][0]["id"], leak["id"], "it stays on the list");
+    server.cloud.heal();
+    let told = until_told(&server, &id, "instance.orphan_removed").await;
+    assert_eq!(told["actor"], "system");
+    assert!(server.cloud.live().is_empty(), "{:?} is left", server.cloud.live());
+    assert_eq!(server.get("/v1/leaks").await.json()["leaks"], json!([]));
+    let closed = server.get("/v1/leaks?resolved=true").await.with(200).json();
+    assert_eq!(closed["leaks"][0]["id"], leak["id"]);
+    assert!(closed["leaks"][0]["resolved_at"].is_string(), "{closed:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resolving_a_leak_while_its_clean_up_runs_loses_nothing() {
+    let server = Server::start().await;
+    let (id, leak) = overridden_with_something_left(&server).await;
+    tried_and_tried(&server, &id).await;
+    let resolve = format!("/v1/leaks/{}/resolve", leak["id"].as_str().unwrap());
+    server.post(&resolve).json(&json!({"reason": "not ours any more"})).send().await.with(200);
+    let shown = server.get(&format!("/v1/reservations/{id}")).await.with(200).json();
+    let on_record = shown["evidence"].as_array().unwrap().iter().filter(|item| item["kind"] == "resource").count();
+    assert_eq!(on_record, server.cloud.live().len(), "what is there stays on record: {shown:#}");
+    server.cloud.heal();
+    until_told(&server, &id, "instance.orphan_removed").await;
+    assert!(server.cloud.live().is_empty(), "{:?} is left", server.cloud.live());
+    let metrics = String::from_utf8(server.get("/metrics").await.with(200).body.to_vec()).unwrap();
+    assert!(!metrics.contains("freehold_invariant_violations_total{"), "{metrics}");
+}
