@@ -5,6 +5,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod docker;
 pub mod fake;
 pub mod fly;
 pub mod process;

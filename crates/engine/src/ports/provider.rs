@@ -213,4 +213,10 @@ pub trait Provider: Send + Sync {
 
     /// Reads what the instance wrote.
     async fn logs(&self, ident: &Ident, query: LogQuery) -> Result<Box<dyn LogReader>, LogsUnavailable>;
+
+    /// Removes what keeps up old seals that no late call can need any more, where a seal is kept up by something. Answers
+    /// how many things it removed.
+    async fn forget_seals(&self) -> Result<u64, Unanswered> {
+        Ok(0)
+    }
 }

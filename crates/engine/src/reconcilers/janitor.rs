@@ -1,6 +1,7 @@
 //! Resources that carry our tags and that nothing refers to: found here, judged by the domain, removed by an operation.
 //!
-//! - A pass only reads and, at most, begins sweeps; no resource is touched from here.
+//! - A pass only reads and, at most, begins sweeps; no resource is touched from here. Seals that no late call can need any
+//!   more are the provider's own to remove, and it is asked to.
 //! - It begins with a look at the provider; the look at the registry comes after it, and the judgement holds for the
 //!   epoch it was made under: an instance that changed hands since is left to the next pass.
 //! - What a node has seen lives in its memory. Losing it costs time: the first pass of a process never sweeps.
@@ -115,6 +116,9 @@ pub async fn pass(world: &World, seen: &mut Seen) -> Result<Tally, StoreError> {
     for (name, provider) in &world.providers {
         let mut walk = Walk { world, name, provider: provider.as_ref(), seen, tally: &mut tally };
         outcome = outcome.and(walk.go().await);
+        if !world.policy.janitor_dry_run && provider.capabilities().seals {
+            forget_seals(world, name, provider.as_ref()).await;
+        }
     }
     let Tally { referenced, busy, foreign, unknown, young, swept, would_sweep, unanswered } = tally;
     world.meter.janitor("unanswered", unanswered);
@@ -138,6 +142,18 @@ pub async fn pass(world: &World, seen: &mut Seen) -> Result<Tally, StoreError> {
         tracing::warn!(would_sweep, "a dry run of the janitor leaves what nothing refers to where it is");
     }
     outcome.map(|()| tally)
+}
+
+/// Has a provider remove what keeps up seals that nobody needs any more. What it cannot remove it removes another time.
+async fn forget_seals(world: &World, name: &ProviderName, provider: &dyn Provider) {
+    let forgotten = provider.forget_seals().await;
+    let answered = if forgotten.is_ok() { "answered" } else { "unanswered" };
+    world.meter.provider_request(name.as_str(), "forget_seals", answered);
+    match forgotten {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(provider = %name, count, "old seals are not needed any more; removed"),
+        Err(unanswered) => tracing::warn!(provider = %name, %unanswered, "old seals cannot be removed"),
+    }
 }
 
 /// One pass over one provider.

@@ -101,28 +101,34 @@ pub async fn must_pass(name: &str, subject: Subject) {
 /// ```ignore
 /// provider_conformance!(fake => fake_subject());
 /// ```
+///
+/// What is written before the name is written before each of the tests as well: `#[ignore = "needs a …"]`.
 #[macro_export]
 macro_rules! provider_conformance {
-    ($provider:ident => $subject:expr) => {
-        $crate::provider_conformance!(@tests $provider, $subject,
+    ($(#[$attribute:meta])* $provider:ident => $subject:expr) => {
+        $crate::provider_conformance!(@tests [$(#[$attribute])*] $provider, $subject,
             create_twice_is_one_resource resources_come_in_order destroy_twice_is_success sealed_means_refused
             seal_beats_racing_creations create_with_the_answer_cut destroy_while_creating looks_follow_what_was_done foreign_is_left_alone lists_are_paged
             power_does_what_it_says endpoint_is_named restart_changes_nothing);
     };
-    (@tests $provider:ident, $subject:expr, $($name:ident)*) => {
+    (@tests $attributes:tt $provider:ident, $subject:expr, $($name:ident)*) => {
         mod $provider {
             use super::*;
 
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                $crate::conformance::must_pass(stringify!($name), $subject).await;
-            })*
+            $($crate::provider_conformance!(@test $attributes $name, $subject);)*
 
             #[test]
             fn no_check_is_left_out() {
                 let known: Vec<_> = $crate::conformance::CHECKS.iter().map(|check| check.name).collect();
                 assert_eq!(known, [$(stringify!($name)),*]);
             }
+        }
+    };
+    (@test [$(#[$attribute:meta])*] $name:ident, $subject:expr) => {
+        $(#[$attribute])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            $crate::conformance::must_pass(stringify!($name), $subject).await;
         }
     };
 }

@@ -1,0 +1,232 @@
+//! What one call has in its hands: an instance's ident, an engine, a deadline, and whether anything was sent yet.
+//!
+//! Nothing is touched before its labels were verified. A container is removed by its id and never by its name, so that
+//! what has the name by then stays.
+
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use freehold_domain::resource::{Outcome, Rejection, RejectionClass, Resource, ResourceKind};
+use freehold_engine::ident::Idents;
+use freehold_engine::ports::{Ident, Made};
+
+use super::DockerOptions;
+use super::engine::{Changed, Container, Engine, Labels, Volume};
+use super::names::{self, Standing, name_of};
+use super::table::{Call, Meaning};
+use super::wire::{Ask, Trouble, escaped};
+
+pub(super) const SEALED: &str = "sealed: nothing is made under this ident any more";
+
+/// How long to wait before a name that is taken and has nobody is looked at again.
+pub(super) const PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a call ends before it did what it was for.
+pub(super) type Ended = Outcome<Infallible>;
+
+pub(super) fn rejected<T>(class: RejectionClass, detail: impl Into<String>) -> Outcome<T> {
+    Outcome::Rejected(Rejection { class, detail: detail.into() })
+}
+
+pub(super) fn foreign<T>(name: &str) -> Outcome<T> {
+    rejected(RejectionClass::ConflictForeign, format!("{name} is somebody else's"))
+}
+
+/// What came of a call.
+pub(super) fn outcome<T>(result: Result<T, Ended>) -> Outcome<T> {
+    match result {
+        Ok(value) => Outcome::Done(value),
+        Err(ended) => ended.map(|never| match never {}),
+    }
+}
+
+/// The place of one instance at an engine, for one call.
+pub(super) struct Place<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) options: &'a DockerOptions,
+    pub(super) idents: &'a Idents,
+    pub(super) ident: &'a Ident,
+    deadline: Mutex<Instant>,
+    sent: AtomicBool,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn new(engine: &'a Engine, options: &'a DockerOptions, idents: &'a Idents, ident: &'a Ident) -> Self {
+        let deadline = Mutex::new(Instant::now() + options.request_timeout);
+        Self { engine, options, idents, ident, deadline, sent: AtomicBool::new(false) }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the call its whole time again, after something that has a time of its own.
+    pub(super) fn begin_again(&self) {
+        let deadline = Instant::now() + self.options.request_timeout;
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
+    }
+
+    /// Waits a moment; `false` once there is no time left for that.
+    pub(super) async fn pause(&self) -> bool {
+        let goes_on = Instant::now() + 2 * PAUSE < self.deadline();
+        if goes_on {
+            tokio::time::sleep(PAUSE).await;
+        }
+        goes_on
+    }
+
+    /// The call ends like this. Once something was sent, nobody can say that nothing was.
+    pub(super) fn ended(&self, outcome: Ended) -> Ended {
+        match outcome {
+            Outcome::NotSent(why) if self.sent.load(Ordering::Relaxed) => Outcome::Unknown(why),
+            other => other,
+        }
+    }
+
+    /// A look in the middle of a call had no answer. The look itself changed nothing.
+    pub(super) fn unseen(&self, trouble: Trouble) -> Ended {
+        self.ended(Outcome::NotSent(trouble.why()))
+    }
+
+    /// Sends a call that changes something.
+    pub(super) async fn change(&self, call: Call, path: &str, with: impl FnOnce(Ask) -> Ask) -> Result<Changed, Ended> {
+        match self.engine.change(call, path, with, self.deadline()).await {
+            Ok(changed) => {
+                // A refusal left everything as it was.
+                if matches!(changed.meaning, Meaning::Done | Meaning::UnderWay | Meaning::Unknown) {
+                    self.sent.store(true, Ordering::Relaxed);
+                }
+                Ok(changed)
+            }
+            Err(trouble) => Err(self.ended(trouble.outcome())),
+        }
+    }
+
+    /// What an answer that is no success means for the call.
+    pub(super) fn failed(&self, changed: &Changed) -> Ended {
+        let why = changed.message.clone();
+        match changed.meaning {
+            Meaning::Invalid | Meaning::NoImage => rejected(RejectionClass::Invalid, why),
+            Meaning::Foreign => rejected(RejectionClass::ConflictForeign, why),
+            Meaning::Unauthorized => rejected(RejectionClass::Unauthorized, why),
+            Meaning::NotSent | Meaning::InUse => self.ended(Outcome::NotSent(why)),
+            Meaning::Done | Meaning::Gone | Meaning::NameTaken | Meaning::UnderWay | Meaning::Unknown => {
+                Outcome::Unknown(why)
+            }
+        }
+    }
+
+    pub(super) fn standing(&self, labels: &Labels) -> Standing {
+        names::standing(labels, self.idents, self.ident.instance)
+    }
+
+    /// Only what is ours goes on.
+    pub(super) fn must_be_ours(&self, name: &str, labels: &Labels) -> Result<(), Ended> {
+        match self.standing(labels) {
+            Standing::Ours => Ok(()),
+            Standing::Tombstone => Err(rejected(RejectionClass::Invalid, SEALED)),
+            Standing::Foreign => Err(foreign(name)),
+        }
+    }
+
+    pub(super) async fn container(&self, name: &str) -> Result<Option<Container>, Ended> {
+        self.engine.container(name, self.deadline()).await.map_err(|trouble| self.unseen(trouble))
+    }
+
+    pub(super) async fn volume(&self, name: &str) -> Result<Option<Volume>, Ended> {
+        self.engine.volume(name, self.deadline()).await.map_err(|trouble| self.unseen(trouble))
+    }
+
+    /// There is a base to make something in, and it is not sealed.
+    pub(super) async fn must_have_base(&self) -> Result<(), Ended> {
+        let name = name_of(self.ident, ResourceKind::Base);
+        match self.volume(&name).await? {
+            Some(base) => self.must_be_ours(&name, base.labels()),
+            None => Err(rejected(RejectionClass::Invalid, "there is no base; make that first")),
+        }
+    }
+
+    /// Makes a volume, or finds it made: names of volumes are unique, and making one twice answers with the first.
+    pub(super) async fn volume_with(&self, name: &str, labels: &Labels) -> Result<Volume, Ended> {
+        let body = serde_json::json!({ "Name": name, "Labels": labels });
+        let made = self.change(Call::MakeVolume, "/volumes/create", |ask| ask.json(&body)).await?;
+        if made.meaning != Meaning::Done {
+            return Err(self.failed(&made));
+        }
+        made.volume()
+            .filter(|volume| volume.name == name)
+            .ok_or_else(|| Outcome::Unknown("the engine's answer to the making of a volume makes no sense".to_owned()))
+    }
+
+    /// Makes the base or the storage.
+    pub(super) async fn ensure_volume(&self, kind: ResourceKind) -> Result<Made, Ended> {
+        if kind != ResourceKind::Base {
+            self.must_have_base().await?;
+        }
+        let name = name_of(self.ident, kind);
+        let volume = self.volume_with(&name, &names::labels(self.ident, kind)).await?;
+        self.must_be_ours(&name, volume.labels())?;
+        let resource = Resource { kind, id: name, region: None, handle: String::new() };
+        Ok(Made { resource, runtime: None })
+    }
+
+    /// Removes a container of ours for good, running or not.
+    pub(super) async fn remove_container(&self, id: &str) -> Result<(), Ended> {
+        let path = format!("/containers/{}", escaped(id));
+        loop {
+            // Volumes that its image asked for, and that have no name, go with it.
+            let with = |ask: Ask| ask.with("force", "1").with("v", "1");
+            let removed = self.change(Call::RemoveContainer, &path, with).await?;
+            match removed.meaning {
+                Meaning::Done | Meaning::Gone => return Ok(()),
+                Meaning::UnderWay => {
+                    if !self.pause().await {
+                        return Err(Outcome::Unknown(removed.message));
+                    }
+                    if self.container(id).await?.is_none() {
+                        return Ok(());
+                    }
+                }
+                _ => return Err(self.failed(&removed)),
+            }
+        }
+    }
+
+    /// Removes a volume of ours. Answers who holds it, where somebody does.
+    pub(super) async fn remove_volume(&self, name: &str) -> Result<Option<String>, Ended> {
+        let removed = self.change(Call::RemoveVolume, &format!("/volumes/{}", escaped(name)), |ask| ask).await?;
+        match removed.meaning {
+            Meaning::Done | Meaning::Gone => Ok(None),
+            Meaning::InUse => Ok(Some(removed.message)),
+            _ => Err(self.failed(&removed)),
+        }
+    }
+
+    /// Removes a resource, if it is ours. What keeps up a seal is none.
+    pub(super) async fn destroy(&self, resource: &Resource) -> Result<(), Ended> {
+        let Resource { kind, id: name, region: _, handle: _ } = resource;
+        match kind {
+            ResourceKind::Runtime => match self.container(name).await? {
+                None => Ok(()),
+                Some(container) => match self.standing(container.labels()) {
+                    Standing::Ours => self.remove_container(&container.id).await,
+                    Standing::Tombstone => Ok(()),
+                    Standing::Foreign => Err(foreign(name)),
+                },
+            },
+            ResourceKind::Base | ResourceKind::Storage => match self.volume(name).await? {
+                None => Ok(()),
+                Some(volume) => match self.standing(volume.labels()) {
+                    Standing::Ours => match self.remove_volume(name).await? {
+                        None => Ok(()),
+                        Some(held) => Err(self.ended(Outcome::NotSent(held))),
+                    },
+                    Standing::Tombstone => Ok(()),
+                    Standing::Foreign => Err(foreign(name)),
+                },
+            },
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Seals: the names of an instance's things are taken for good by things that do nothing.
+//!
+//! - A name is taken or it is not: an engine gives it to one, whoever asks. A late call that makes something finds the
+//!   tombstone, sees by its labels what that is, and goes away.
+//! - The container comes first: one that runs holds the volume.
+//! - What keeps up a seal is removed once no late call can come any more, by the engine's own clock.
+
+use std::time::Instant;
+
+use freehold_domain::resource::{Outcome, ResourceKind};
+use freehold_engine::ident::Idents;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::engine::{Engine, Labels};
+use super::names::{self, Standing, name_of};
+use super::place::{Ended, Place, foreign};
+use super::stopped;
+use super::table::{Call, Meaning};
+use super::wire::{Ask, Trouble, escaped};
+use super::{DockerOptions, look};
+
+/// The image of tombstones: empty. It is made where it is missing. Both engines tag an import that names no tag `latest`.
+const IMAGE: &str = "localhost/freehold-tombstone";
+
+impl Place<'_> {
+    /// Makes creation under the ident impossible.
+    pub(super) async fn seal(&self) -> Result<(), Ended> {
+        self.seal_container().await?;
+        // Copies under other names are in the way of a volume's removal.
+        let label = format!("{}={}", names::INSTANCE, self.ident.tags.instance);
+        let copies = self.engine.containers(&label, self.deadline()).await.map_err(|trouble| self.unseen(trouble))?;
+        for copy in copies.iter().filter(|copy| self.standing(copy.labels()) == Standing::Ours) {
+            self.remove_container(&copy.id).await?;
+        }
+        for kind in [ResourceKind::Storage, ResourceKind::Base] {
+            self.seal_volume(kind).await?;
+        }
+        Ok(())
+    }
+
+    async fn seal_container(&self) -> Result<(), Ended> {
+        let name = name_of(self.ident, ResourceKind::Runtime);
+        let body = json!({
+            "Image": IMAGE,
+            "Cmd": ["sealed"],
+            "Labels": names::tombstone_labels(self.ident, ResourceKind::Runtime),
+            "NetworkDisabled": true,
+        });
+        loop {
+            let made = self
+                .change(Call::MakeContainer, "/containers/create", |ask: Ask| ask.with("name", &name).json(&body))
+                .await?;
+            match made.meaning {
+                Meaning::Done => return Ok(()),
+                Meaning::NoImage => self.make_image().await?,
+                Meaning::NameTaken => match self.container(&name).await? {
+                    Some(container) => match self.standing(container.labels()) {
+                        Standing::Tombstone => return Ok(()),
+                        Standing::Foreign => return Err(foreign(&name)),
+                        Standing::Ours => self.remove_container(&container.id).await?,
+                    },
+                    // It is being made, or being removed.
+                    None => {
+                        if !self.pause().await {
+                            return Err(Outcome::Unknown(format!("{name} is taken, and cannot be seen")));
+                        }
+                    }
+                },
+                _ => return Err(self.failed(&made)),
+            }
+            if !self.pause().await {
+                return Err(Outcome::Unknown("others make the container again and again".to_owned()));
+            }
+        }
+    }
+
+    async fn make_image(&self) -> Result<(), Ended> {
+        let with = |ask: Ask| ask.with("fromSrc", "-").with("repo", IMAGE).tar(stopped::empty_archive());
+        let made = self.change(Call::MakeImage, "/images/create", with).await?;
+        if made.meaning == Meaning::Done { Ok(()) } else { Err(self.failed(&made)) }
+    }
+
+    async fn seal_volume(&self, kind: ResourceKind) -> Result<(), Ended> {
+        let name = name_of(self.ident, kind);
+        let labels = names::tombstone_labels(self.ident, kind);
+        loop {
+            let volume = self.volume_with(&name, &labels).await?;
+            match self.standing(volume.labels()) {
+                Standing::Tombstone => return Ok(()),
+                Standing::Foreign => return Err(foreign(&name)),
+                Standing::Ours => {
+                    // Somebody who is about to fail may hold it for a moment.
+                    if let Some(held) = self.remove_volume(&name).await?
+                        && !self.pause().await
+                    {
+                        return Err(Outcome::Unknown(held));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Removes what keeps up seals that no late call can need any more, of this installation. Answers how many things it
+/// removed.
+pub(super) async fn forget(engine: &Engine, options: &DockerOptions, idents: &Idents) -> Result<u64, Trouble> {
+    let until = || Instant::now() + options.request_timeout;
+    let date = engine.date(until()).await?;
+    let now = jiff::fmt::rfc2822::parse(&date)
+        .map_err(|error| Trouble::Cut(format!("the engine's time is not understood: {error}")))?
+        .timestamp();
+    let kept =
+        SignedDuration::try_from(options.settle_horizon.max(options.seal_kept_min)).unwrap_or(SignedDuration::MAX);
+    let is_old = |made: Option<Timestamp>| made.is_some_and(|made| now.duration_since(made) > kept);
+    let ours = |labels: &Labels| names::is_tombstone(labels) && look::instance_of(labels, idents).is_some();
+    let label = format!("{}={}", names::INSTALL, idents.install());
+    let mut removed = 0;
+    for container in engine.containers(&label, until()).await? {
+        if ours(container.labels()) && is_old(Timestamp::from_second(container.created).ok()) {
+            let path = format!("/containers/{}", escaped(&container.id));
+            // Never by force: a tombstone does not run.
+            removed += u64::from(
+                engine.change(Call::RemoveContainer, &path, |ask| ask, until()).await?.meaning == Meaning::Done,
+            );
+        }
+    }
+    for volume in engine.volumes(&label, until()).await? {
+        if ours(volume.labels()) && is_old(look::made_at(volume.created_at.as_deref())) {
+            let path = format!("/volumes/{}", escaped(&volume.name));
+            removed +=
+                u64::from(engine.change(Call::RemoveVolume, &path, |ask| ask, until()).await?.meaning == Meaning::Done);
+        }
+    }
+    Ok(removed)
+}
