@@ -4,6 +4,7 @@
 //! reported with the place where it was said. Secrets are never in it, only where to find them.
 
 mod de;
+mod docker;
 mod duration;
 mod error;
 mod model;

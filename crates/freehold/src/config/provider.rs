@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::docker::{self, DockerConfig};
 use super::duration::Period;
 use super::secret::{GuardedUrl, SecretSource};
 
@@ -49,8 +50,7 @@ impl ProviderKind {
     /// Whether this build can talk to it.
     pub(crate) const fn is_in_this_build(self) -> bool {
         match self {
-            Self::Process | Self::Fake | Self::Fly => true,
-            Self::Docker => false,
+            Self::Process | Self::Fake | Self::Docker | Self::Fly => true,
         }
     }
 
@@ -59,7 +59,7 @@ impl ProviderKind {
         match self {
             Self::Process => &["kind"],
             Self::Fake => &["kind", "latency", "settle_horizon"],
-            Self::Docker => &["kind", "host", "request_timeout", "settle_horizon"],
+            Self::Docker => docker::KEYS,
             Self::Fly => &[
                 "kind",
                 "api_url",
@@ -82,17 +82,6 @@ impl ProviderKind {
 pub(crate) struct FakeConfig {
     /// How long each call takes.
     pub(crate) latency: Period,
-    /// The longest time after which an unanswered call may still take effect.
-    pub(crate) settle_horizon: Period,
-}
-
-/// `kind = "docker"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct DockerConfig {
-    /// The engine's address.
-    pub(crate) host: String,
-    /// When a call counts as unanswered.
-    pub(crate) request_timeout: Period,
     /// The longest time after which an unanswered call may still take effect.
     pub(crate) settle_horizon: Period,
 }
@@ -151,9 +140,6 @@ impl ProviderConfig {
     }
 }
 
-/// The horizon of a Docker Engine until it is measured, in milliseconds.
-const DOCKER_HORIZON_MS: u64 = 10_000;
-
 /// The horizon of Fly until it is measured, in milliseconds.
 const FLY_HORIZON_MS: u64 = 60_000;
 
@@ -173,6 +159,16 @@ struct AllKeys {
     kind: ProviderKind,
     latency: Option<Period>,
     host: Option<String>,
+    tls_ca: Option<std::path::PathBuf>,
+    tls_cert: Option<std::path::PathBuf>,
+    tls_key: Option<std::path::PathBuf>,
+    pull_timeout: Option<Period>,
+    stop_grace: Option<Period>,
+    port: Option<u16>,
+    volume_path: Option<String>,
+    network: Option<String>,
+    publish_address: Option<String>,
+    init: Option<bool>,
     api_url: Option<GuardedUrl>,
     token_env: Option<String>,
     token_file: Option<std::path::PathBuf>,
@@ -192,6 +188,16 @@ impl AllKeys {
             kind,
             latency,
             host,
+            tls_ca,
+            tls_cert,
+            tls_key,
+            pull_timeout,
+            stop_grace,
+            port,
+            volume_path,
+            network,
+            publish_address,
+            init,
             api_url,
             token_env,
             token_file,
@@ -206,6 +212,16 @@ impl AllKeys {
         [
             ("latency", latency.is_some()),
             ("host", host.is_some()),
+            ("tls_ca", tls_ca.is_some()),
+            ("tls_cert", tls_cert.is_some()),
+            ("tls_key", tls_key.is_some()),
+            ("pull_timeout", pull_timeout.is_some()),
+            ("stop_grace", stop_grace.is_some()),
+            ("port", port.is_some()),
+            ("volume_path", volume_path.is_some()),
+            ("network", network.is_some()),
+            ("publish_address", publish_address.is_some()),
+            ("init", init.is_some()),
             ("api_url", api_url.is_some()),
             ("token_env", token_env.is_some()),
             ("token_file", token_file.is_some()),
@@ -235,11 +251,24 @@ impl<'de> Deserialize<'de> for ProviderConfig {
             ProviderKind::Fake => {
                 Self::Fake(FakeConfig { latency: keys.latency.unwrap_or_default(), settle_horizon: horizon(0) })
             }
-            ProviderKind::Docker => Self::Docker(DockerConfig {
-                host: keys.host.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned()),
-                request_timeout: timeout,
-                settle_horizon: horizon(DOCKER_HORIZON_MS),
-            }),
+            ProviderKind::Docker => {
+                let usual = DockerConfig::default();
+                Self::Docker(DockerConfig {
+                    host: keys.host.unwrap_or(usual.host),
+                    tls_ca: keys.tls_ca.unwrap_or(usual.tls_ca),
+                    tls_cert: keys.tls_cert.unwrap_or(usual.tls_cert),
+                    tls_key: keys.tls_key.unwrap_or(usual.tls_key),
+                    request_timeout: keys.request_timeout.unwrap_or(usual.request_timeout),
+                    pull_timeout: keys.pull_timeout.unwrap_or(usual.pull_timeout),
+                    stop_grace: keys.stop_grace.unwrap_or(usual.stop_grace),
+                    settle_horizon: keys.settle_horizon.unwrap_or(usual.settle_horizon),
+                    port: keys.port.unwrap_or(usual.port),
+                    volume_path: keys.volume_path.unwrap_or(usual.volume_path),
+                    network: keys.network.unwrap_or(usual.network),
+                    publish_address: keys.publish_address.unwrap_or(usual.publish_address),
+                    init: keys.init.unwrap_or(usual.init),
+                })
+            }
             ProviderKind::Fly => Self::Fly(FlyConfig {
                 api_url: keys.api_url.unwrap_or_else(|| GuardedUrl::new("https://api.machines.dev/v1")),
                 token_env: keys.token_env.unwrap_or_else(|| "FLY_API_TOKEN".to_owned()),

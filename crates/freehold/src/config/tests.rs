@@ -64,7 +64,6 @@ fn the_example_of_the_manual_is_understood_and_names_what_this_build_lacks() {
     assert_eq!(
         lines,
         [
-            "providers.docker.kind: this build has no adapter of kind \"docker\"",
             "providers.fly.kind: this build has no adapter of kind \"fly\"",
             "auth.jwt: this build does not read end users' tokens",
         ]
@@ -283,4 +282,49 @@ fn a_secret_has_one_place() {
     );
     assert_eq!(hint, "keep one");
     File::with("[auth]\noperator_key_file = \"/b\"\n").load().unwrap();
+}
+
+#[test]
+fn a_docker_engine_has_usual_settings_and_each_can_be_another() {
+    let ProviderConfig::Docker(usual) =
+        &File::with("[providers.d]\nkind = \"docker\"\n").load().unwrap().providers["d"]
+    else {
+        panic!("a docker provider")
+    };
+    assert_eq!(usual.host, "unix:///var/run/docker.sock");
+    assert_eq!(usual.settle_horizon, Period::from_millis(10_000));
+    assert!(usual.init);
+    let file = File::with(
+        "[providers.d]\nkind = \"docker\"\nhost = \"https://docker.internal\"\ntls_ca = \"ca.pem\"\ntls_cert = \"me.pem\"\n\
+         tls_key = \"me.key\"\nrequest_timeout = \"30s\"\npull_timeout = \"5m\"\nstop_grace = \"15s\"\n\
+         settle_horizon = \"20s\"\nport = 80\nvolume_path = \"/var/lib/x\"\nnetwork = \"inner\"\n\
+         publish_address = \"10.0.0.1\"\ninit = false\n",
+    );
+    let ProviderConfig::Docker(config) = &file.load().unwrap().providers["d"] else { panic!("a docker provider") };
+    let options = config.options().unwrap();
+    assert_eq!(options.host.to_string(), "https://docker.internal:2376");
+    assert_eq!(options.tls.key.as_deref(), Some(Path::new("me.key")));
+    assert_eq!((options.port, options.network.as_deref(), options.init), (80, Some("inner"), false));
+}
+
+#[test]
+fn settings_of_a_docker_engine_that_cannot_work_are_named() {
+    for (text, says) in [
+        ("host = \"docker\"", "3:1: providers.d.host: `docker` is no engine's address"),
+        ("host = \"https://d\"", "1:12: providers.d.tls_ca: nothing says who signs the engine's certificate"),
+        ("tls_key = \"a\"", "1:12: providers.d.tls_cert: a certificate and its key go together"),
+        ("request_timeout = \"5ms\"", "3:1: providers.d.request_timeout: 5ms is too short"),
+        ("stop_grace = \"11s\"", "3:1: providers.d.stop_grace: 11s leaves a call of 20s no time"),
+        ("port = 0", "3:1: providers.d.port: programs cannot listen on port 0"),
+        ("volume_path = \"data\"", "3:1: providers.d.volume_path: `data` is no folder of a container"),
+        (
+            "publish_address = \"0.0.0.0\"",
+            "3:1: providers.d.publish_address: `0.0.0.0` is no address at which a port can be reached",
+        ),
+        ("restart = \"always\"", "3:1: providers.d.restart: there is no such setting"),
+        ("regions = []", "3:1: providers.d.regions: there is no such setting"),
+    ] {
+        let said = refused(&format!("[providers.d]\nkind = \"docker\"\n{text}\n")).0;
+        assert_eq!(said.replace("freehold.toml:", ""), says);
+    }
 }

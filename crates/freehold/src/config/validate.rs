@@ -8,7 +8,7 @@ use super::de::dotted;
 use super::duration::Period;
 use super::error::{Finding, nearest};
 use super::model::{Auth, Billing, BillingFallback, BillingKind, Config, Limits, Provision, Timing};
-use super::provider::ProviderKind;
+use super::provider::{ProviderConfig, ProviderKind};
 
 /// The longest name of a node, provider, template, tier or price version, in characters.
 const NAME_CHARS_MAX: usize = 63;
@@ -45,7 +45,7 @@ pub(super) fn relations(config: &Config) -> Vec<Found> {
         timing,
         janitor: _,
         proxy: _,
-        providers: _,
+        providers,
         templates,
         tiers: _,
         price_versions: _,
@@ -65,6 +65,13 @@ pub(super) fn relations(config: &Config) -> Vec<Found> {
     }
     if let Some(name) = install_id {
         check_name(&mut found, &["install_id"], name, INSTALL_CHARS_MAX);
+    }
+    for (name, provider) in providers {
+        if let ProviderConfig::Docker(docker) = provider {
+            for (key, message, hint) in docker.wrong() {
+                found.add(&["providers", name, key], message, Some(hint.to_owned()));
+            }
+        }
     }
     let url = registry.url.expose();
     if url.strip_prefix("sqlite:").is_none_or(str::is_empty) && !is_postgres(url) {
@@ -300,8 +307,9 @@ pub(super) fn missing_from_this_build(config: &Config) -> Vec<Found> {
         if !provider.kind().is_in_this_build() {
             let message = format!("this build has no adapter of kind \"{}\"", provider.kind().as_str());
             let hint = format!(
-                "it has \"{}\" and \"{}\"; remove this section or use a build with the adapter",
+                "it has \"{}\", \"{}\" and \"{}\"; remove this section or use a build with the adapter",
                 ProviderKind::Process.as_str(),
+                ProviderKind::Docker.as_str(),
                 ProviderKind::Fake.as_str()
             );
             found.add(&["providers", name, "kind"], message, Some(hint));

@@ -14,6 +14,7 @@ use freehold_engine::local_billing::LocalBilling;
 use freehold_engine::ports::{Claimed, Installation, KeyRole, Provider};
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};
+use freehold_providers::docker::DockerProvider;
 use freehold_providers::fake::{FakeCloud, FakeProvider};
 use freehold_providers::fly::{self, FlyOptions, FlyProvider};
 use freehold_providers::process::{ProcessOptions, ProcessProvider};
@@ -200,9 +201,14 @@ pub(crate) fn opener(name: &str, settings: &ProviderConfig, data_dir: &Path) -> 
                 Ok(Arc::new(provider.map_err(|why| Failure::usage(format!("providers.{name}: {why}")))?))
             }))
         }
-        ProviderConfig::Docker(_) => {
-            let kind = settings.kind().as_str();
-            Err(Failure::usage(format!("providers.{name}: this build has no adapter of kind \"{kind}\"")))
+        ProviderConfig::Docker(settings) => {
+            let wrong = |name: &str, error: &dyn std::fmt::Display| Failure::usage(format!("providers.{name}: {error}"));
+            let options = settings.options().map_err(|error| wrong(name, &error))?;
+            let name = name.to_owned();
+            Ok(Box::new(move |idents| {
+                let provider = DockerProvider::open(options.clone(), idents.clone());
+                Ok(Arc::new(provider.map_err(|error| wrong(&name, &error))?))
+            }))
         }
     }
 }
