@@ -5,6 +5,7 @@
 
 mod bench;
 mod crash;
+mod engines;
 mod fly;
 mod http;
 mod proof;
@@ -32,6 +33,8 @@ enum Chore {
     Tidy,
     /// The real program with real processes, killed, frozen and with a disk that fails
     Crash(crash::Options),
+    /// What needs a real Docker Engine and a real Podman service: installed, started, killed, and removed again
+    Engines(engines::Options),
     /// The real server on a Machines API that fails, thousands of times
     Fly(fly::Options),
     /// The grid, the seeds, the twins and the models: everything that is proved by running it
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Chore::Test(options) => test::run(&options),
         Chore::Tidy => tidy::run(),
         Chore::Crash(options) => crash::run(&options),
+        Chore::Engines(options) => engines::run(&options),
         Chore::Fly(options) => fly::run(&options),
         Chore::Proof(options) => proof::run(&options),
         Chore::Soak(options) => proof::soak(&options),

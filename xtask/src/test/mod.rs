@@ -12,6 +12,11 @@ use anyhow::{Result, bail};
 use stage::Stage;
 use std::time::{Duration, Instant};
 
+/// Where the test runner is, after building it if there is none.
+pub(crate) fn nextest() -> Result<std::path::PathBuf> {
+    tools::CARGO_NEXTEST.path()
+}
+
 /// What to run; without `--only`, every stage.
 #[derive(clap::Args)]
 pub(crate) struct Options {

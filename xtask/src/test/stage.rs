@@ -26,6 +26,8 @@ pub(super) enum Stage {
     Proof,
     /// The server is killed, frozen and has a disk that fails
     Crash,
+    /// The Docker provider at a real Docker Engine and a real Podman service
+    Engines,
     /// The server on a Machines API that fails
     Fly,
 }
@@ -46,8 +48,18 @@ impl From<anyhow::Error> for Failure {
 
 impl Stage {
     /// Every stage in the order of a whole run.
-    pub(super) const ALL: [Self; 9] =
-        [Self::Fmt, Self::Tidy, Self::Deny, Self::Clippy, Self::Tests, Self::Doc, Self::Proof, Self::Crash, Self::Fly];
+    pub(super) const ALL: [Self; 10] = [
+        Self::Fmt,
+        Self::Tidy,
+        Self::Deny,
+        Self::Clippy,
+        Self::Tests,
+        Self::Doc,
+        Self::Proof,
+        Self::Crash,
+        Self::Engines,
+        Self::Fly,
+    ];
 
     /// What `--only` calls it.
     pub(super) fn name(self) -> &'static str {
@@ -60,6 +72,7 @@ impl Stage {
             Self::Proof => "proof",
             Self::Doc => "doc",
             Self::Crash => "crash",
+            Self::Engines => "engines",
             Self::Fly => "fly",
         }
     }
@@ -75,6 +88,7 @@ impl Stage {
             Self::Proof => "the grid, the seeds, the twins and the models",
             Self::Doc => "examples in the documentation",
             Self::Crash => "the server, killed, frozen and with a disk that fails",
+            Self::Engines => "the Docker provider at a Docker Engine and a Podman service",
             Self::Fly => "the server on a Machines API that fails",
         }
     }
@@ -95,6 +109,7 @@ impl Stage {
             Self::Doc => Ok(Some("doc: the documentation has no examples to run".to_owned())),
             Self::Proof => cargo("xtask proof"),
             Self::Crash => cargo(&format!("xtask crash --kills {CRASH_KILLS}")),
+            Self::Engines => cargo("xtask engines"),
             Self::Fly => cargo("xtask fly"),
         }
     }

@@ -137,6 +137,27 @@ struct VolumeList {
     volumes: Option<Vec<Volume>>,
 }
 
+/// What a volume takes.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Measured {
+    name: String,
+    usage_data: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Usage {
+    size: i64,
+    ref_count: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DiskUse {
+    volumes: Option<Vec<Measured>>,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Created {
@@ -253,6 +274,7 @@ impl Engine {
             | Call::MakeContainer
             | Call::Start
             | Call::Unpause
+            | Call::Kill
             | Call::Stop
             | Call::Restart
             | Call::Rename
@@ -309,6 +331,14 @@ impl Engine {
 
     pub(super) async fn volume(&self, name: &str, deadline: Instant) -> Result<Option<Volume>, Trouble> {
         self.read(&format!("/volumes/{}", escaped(name)), "no such volume", None, deadline).await
+    }
+
+    /// Whether a volume has nothing in it and nobody uses it. The engine measures all it has for that: seconds.
+    pub(super) async fn is_empty(&self, name: &str, deadline: Instant) -> Result<bool, Trouble> {
+        let used: Option<DiskUse> = self.read("/system/df", "no such", None, deadline).await?;
+        let volumes = used.and_then(|used| used.volumes).unwrap_or_default();
+        let usage = volumes.into_iter().find(|volume| volume.name == name).and_then(|volume| volume.usage_data);
+        Ok(usage.is_some_and(|usage| usage.size == 0 && usage.ref_count == 0))
     }
 
     pub(super) async fn has_image(&self, name: &str, deadline: Instant) -> Result<bool, Trouble> {

@@ -112,9 +112,12 @@ impl<'a> Place<'a> {
             Meaning::Foreign => rejected(RejectionClass::ConflictForeign, why),
             Meaning::Unauthorized => rejected(RejectionClass::Unauthorized, why),
             Meaning::NotSent | Meaning::InUse => self.ended(Outcome::NotSent(why)),
-            Meaning::Done | Meaning::Gone | Meaning::NameTaken | Meaning::UnderWay | Meaning::Unknown => {
-                Outcome::Unknown(why)
-            }
+            Meaning::Done
+            | Meaning::Gone
+            | Meaning::NameTaken
+            | Meaning::Running
+            | Meaning::UnderWay
+            | Meaning::Unknown => Outcome::Unknown(why),
         }
     }
 
@@ -151,13 +154,26 @@ impl<'a> Place<'a> {
     /// Makes a volume, or finds it made: names of volumes are unique, and making one twice answers with the first.
     pub(super) async fn volume_with(&self, name: &str, labels: &Labels) -> Result<Volume, Ended> {
         let body = serde_json::json!({ "Name": name, "Labels": labels });
-        let made = self.change(Call::MakeVolume, "/volumes/create", |ask| ask.json(&body)).await?;
-        if made.meaning != Meaning::Done {
-            return Err(self.failed(&made));
+        loop {
+            let made = self.change(Call::MakeVolume, "/volumes/create", |ask| ask.json(&body)).await?;
+            match made.meaning {
+                Meaning::Done => {
+                    return made.volume().filter(|volume| volume.name == name).ok_or_else(|| {
+                        Outcome::Unknown("the engine's answer to the making of a volume makes no sense".to_owned())
+                    });
+                }
+                // Podman lets one of several who make it at once know that another one was faster.
+                Meaning::NameTaken => {
+                    if let Some(volume) = self.volume(name).await? {
+                        return Ok(volume);
+                    }
+                    if !self.pause().await {
+                        return Err(Outcome::Unknown(made.message));
+                    }
+                }
+                _ => return Err(self.failed(&made)),
+            }
         }
-        made.volume()
-            .filter(|volume| volume.name == name)
-            .ok_or_else(|| Outcome::Unknown("the engine's answer to the making of a volume makes no sense".to_owned()))
     }
 
     /// Makes the base or the storage.
@@ -166,32 +182,62 @@ impl<'a> Place<'a> {
             self.must_have_base().await?;
         }
         let name = name_of(self.ident, kind);
-        let volume = self.volume_with(&name, &names::labels(self.ident, kind)).await?;
+        let labels = names::labels(self.ident, kind);
+        let mut volume = self.volume_with(&name, &labels).await?;
+        if self.remove_remnant(&volume).await? {
+            volume = self.volume_with(&name, &labels).await?;
+        }
         self.must_be_ours(&name, volume.labels())?;
         let resource = Resource { kind, id: name, region: None, handle: String::new() };
         Ok(Made { resource, runtime: None })
     }
 
     /// Removes a container of ours for good, running or not.
+    ///
+    /// Never by force: Podman lets go of a container while it forces it down, and a start that comes then leaves a process
+    /// that it does not know any more. A removal of what is down is one thing at both engines.
     pub(super) async fn remove_container(&self, id: &str) -> Result<(), Ended> {
         let path = format!("/containers/{}", escaped(id));
         loop {
             // Volumes that its image asked for, and that have no name, go with it.
-            let with = |ask: Ask| ask.with("force", "1").with("v", "1");
-            let removed = self.change(Call::RemoveContainer, &path, with).await?;
+            let removed = self.change(Call::RemoveContainer, &path, |ask| ask.with("v", "1")).await?;
             match removed.meaning {
                 Meaning::Done | Meaning::Gone => return Ok(()),
-                Meaning::UnderWay => {
-                    if !self.pause().await {
-                        return Err(Outcome::Unknown(removed.message));
+                Meaning::Running => {
+                    let killed = self.change(Call::Kill, &format!("{path}/kill"), |ask| ask).await?;
+                    match killed.meaning {
+                        Meaning::Done | Meaning::Gone => {}
+                        _ => return Err(self.failed(&killed)),
                     }
+                }
+                Meaning::UnderWay => {
                     if self.container(id).await?.is_none() {
                         return Ok(());
+                    }
+                    if !self.pause().await {
+                        return Err(Outcome::Unknown(removed.message));
                     }
                 }
                 _ => return Err(self.failed(&removed)),
             }
+            if Instant::now() > self.deadline() {
+                return Err(Outcome::Unknown("others start the container again and again".to_owned()));
+            }
         }
+    }
+
+    /// Removes what a Docker Engine that was killed leaves of a volume that it was about to make: the folder, and no labels.
+    /// Nothing is lost with a volume that is empty and that nobody uses. Answers whether it was one.
+    pub(super) async fn remove_remnant(&self, volume: &Volume) -> Result<bool, Ended> {
+        if !volume.labels().is_empty() {
+            return Ok(false);
+        }
+        let is_empty = self.engine.is_empty(&volume.name, self.deadline()).await;
+        if !is_empty.map_err(|trouble| self.unseen(trouble))? {
+            return Ok(false);
+        }
+        tracing::info!(volume = volume.name, "an empty volume without labels has our name; removing it");
+        Ok(self.remove_volume(&volume.name).await?.is_none())
     }
 
     /// Removes a volume of ours. Answers who holds it, where somebody does.

@@ -176,12 +176,14 @@ impl Place<'_> {
     /// Makes the container and starts it, or finds it made.
     pub(super) async fn up(&self, blueprint: &Blueprint) -> Result<Made, Ended> {
         self.must_have_base().await?;
-        for _ in 0..RACES_MAX {
+        let mut races = 0;
+        while races < RACES_MAX {
             let (id, is_new) = match self.ours().await? {
                 Some(container) => match container.state.status.as_str() {
                     // It will never run again.
                     "dead" | "removing" => {
                         self.remove_container(&container.id).await?;
+                        races += 1;
                         continue;
                     }
                     "paused" => {
@@ -189,28 +191,29 @@ impl Place<'_> {
                         let resumed = self.change(Call::Unpause, &path, |ask| ask).await?;
                         match resumed.meaning {
                             Meaning::Done => return self.as_it_is(&container.id).await,
-                            Meaning::Gone => continue,
+                            Meaning::Gone => {
+                                races += 1;
+                                continue;
+                            }
                             _ => return Err(self.failed(&resumed)),
                         }
                     }
+                    // It is up: a start would be one too many if somebody removes it meanwhile.
+                    "running" => return self.as_it_is(&container.id).await,
                     _ => (container.id, false),
                 },
                 None => match self.make(blueprint).await? {
                     Asked::Made(id) => (id, true),
-                    // Its owner is not always there to be looked at yet.
-                    Asked::NameTaken => {
-                        if self.pause().await {
-                            continue;
-                        }
-                        break;
-                    }
+                    // Who has the name cannot be seen while it is being made, which takes as long as it takes.
+                    Asked::NameTaken if self.pause().await => continue,
+                    Asked::NameTaken => break,
                 },
             };
             let path = format!("/containers/{}/start", escaped(&id));
             let started = self.change(Call::Start, &path, |ask| ask).await?;
             match started.meaning {
                 Meaning::Done => return self.as_it_is(&id).await,
-                Meaning::Gone | Meaning::UnderWay => {}
+                Meaning::Gone | Meaning::UnderWay => races += 1,
                 Meaning::Invalid if is_new => {
                     // A refusal leaves nothing behind.
                     self.remove_container(&id).await?;
@@ -395,18 +398,20 @@ impl Place<'_> {
         if running {
             return self.up(blueprint).await;
         }
-        for _ in 0..RACES_MAX {
+        loop {
             let id = match self.make(blueprint).await? {
-                Asked::Made(id) => id,
-                Asked::NameTaken => match self.ours().await? {
-                    Some(container) => container.id,
-                    None if self.pause().await => continue,
-                    None => break,
-                },
+                Asked::Made(id) => Some(id),
+                Asked::NameTaken => self.ours().await?.map(|container| container.id),
             };
-            let Some(container) = self.container(&id).await? else { continue };
-            self.mark_stopped(&container).await?;
-            return self.as_it_is(&id).await;
+            if let Some(id) = id
+                && let Some(container) = self.container(&id).await?
+            {
+                self.mark_stopped(&container).await?;
+                return self.as_it_is(&id).await;
+            }
+            if !self.pause().await {
+                break;
+            }
         }
         Err(Outcome::Unknown("others make and remove the container at the same time".to_owned()))
     }

@@ -88,6 +88,7 @@ impl Place<'_> {
             let volume = self.volume_with(&name, &labels).await?;
             match self.standing(volume.labels()) {
                 Standing::Tombstone => return Ok(()),
+                Standing::Foreign if self.remove_remnant(&volume).await? => {}
                 Standing::Foreign => return Err(foreign(&name)),
                 Standing::Ours => {
                     // Somebody who is about to fail may hold it for a moment.

@@ -4,9 +4,10 @@
 //! measured at Docker 20.10 or Podman 4.3 where it does not say otherwise, and a test per row holds it against them.
 
 use Call::{
-    MakeContainer, MakeImage, MakeVolume, Pull, RemoveContainer, RemoveVolume, Rename, Restart, Start, Stop, Unpause,
+    Kill, MakeContainer, MakeImage, MakeVolume, Pull, RemoveContainer, RemoveVolume, Rename, Restart, Start, Stop,
+    Unpause,
 };
-use Meaning::{Done, Foreign, Gone, InUse, Invalid, NameTaken, NoImage, NotSent, Unauthorized, UnderWay};
+use Meaning::{Done, Foreign, Gone, InUse, Invalid, NameTaken, NoImage, NotSent, Running, Unauthorized, UnderWay};
 
 /// A call that changes something at an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) enum Call {
     Start,
     /// `POST /containers/{id}/unpause`
     Unpause,
+    /// `POST /containers/{id}/kill`
+    Kill,
     /// `POST /containers/{id}/stop`
     Stop,
     /// `POST /containers/{id}/restart`
@@ -48,6 +51,8 @@ pub(super) enum Meaning {
     NoImage,
     /// Something else uses it; nothing was changed.
     InUse,
+    /// It runs, and the call is for what does not; nothing was changed.
+    Running,
     /// Somebody else is at it.
     UnderWay,
     /// Surely refused, and always will be.
@@ -78,16 +83,28 @@ const fn row(calls: &'static [Call], status: u16, says: &'static str, meaning: M
     Row { calls, status, says, meaning, message }
 }
 
-const ALL: &[Call] =
-    &[MakeVolume, MakeContainer, Start, Unpause, Stop, Restart, Rename, RemoveContainer, RemoveVolume, Pull, MakeImage];
+const ALL: &[Call] = &[
+    MakeVolume,
+    MakeContainer,
+    Start,
+    Unpause,
+    Kill,
+    Stop,
+    Restart,
+    Rename,
+    RemoveContainer,
+    RemoveVolume,
+    Pull,
+    MakeImage,
+];
 
-const ON_A_CONTAINER: &[Call] = &[Start, Unpause, Stop, Restart, Rename, RemoveContainer];
+const ON_A_CONTAINER: &[Call] = &[Start, Unpause, Kill, Stop, Restart, Rename, RemoveContainer];
 
 const TABLE: &[Row] = &[
     // Success, and what is success because it was so before.
     row(&[MakeVolume, MakeContainer], 201, "", Done, ""),
     row(&[Pull, MakeImage], 200, "", Done, ""),
-    row(&[Start, Unpause, Stop, Restart, Rename, RemoveContainer, RemoveVolume], 204, "", Done, ""),
+    row(&[Start, Unpause, Kill, Stop, Restart, Rename, RemoveContainer, RemoveVolume], 204, "", Done, ""),
     row(&[Start, Stop], 304, "", Done, ""),
     // Whoever answers does not let us in. An engine has no accounts; what stands before it may.
     row(ALL, 401, "", Unauthorized, "authorization required"),
@@ -104,6 +121,13 @@ const TABLE: &[Row] = &[
         "create v: volume name is too short, names should be at least two alphanumeric characters",
     ),
     row(&[MakeVolume], 409, "", Foreign, "create v: conflict: volume name must be unique"),
+    row(
+        &[MakeVolume],
+        500,
+        "volume already exists",
+        NameTaken,
+        "adding volume to state: name v is in use: volume already exists",
+    ),
     row(&[MakeContainer], 400, "", Invalid, "Minimum memory limit allowed is 6MB"),
     row(&[MakeContainer], 404, "image", NoImage, "No such image: nosuch:9"),
     row(&[MakeContainer], 404, "image", NoImage, "no such image: localhost/nosuch:9: image not known"),
@@ -198,6 +222,35 @@ const TABLE: &[Row] = &[
         "",
         InUse,
         "volume v is being used by the following container(s): 5a4c: volume is being used",
+    ),
+    row(&[Kill], 409, "is not running", Done, "Cannot kill container: x: Container 0a0f is not running"),
+    row(
+        &[Kill],
+        500,
+        "can only kill running containers",
+        Done,
+        "can only kill running containers. e421 is in state exited: container state improper",
+    ),
+    row(
+        &[RemoveContainer],
+        409,
+        "cannot remove a",
+        Running,
+        "You cannot remove a running container 0a0f. Stop the container before attempting removal or force remove",
+    ),
+    row(
+        &[RemoveContainer],
+        409,
+        "cannot remove a",
+        Running,
+        "You cannot remove a paused container 0a0f. Unpause and then stop the container before attempting removal or force remove",
+    ),
+    row(
+        &[RemoveContainer],
+        500,
+        "cannot be removed without force",
+        Running,
+        "cannot remove container e421 as it is running - running or paused containers cannot be removed without force: container state improper",
     ),
     // Images. Whatever a registry says, nothing of an instance was made.
     row(&[Pull], 400, "", Invalid, "invalid reference format: repository name must be lowercase"),

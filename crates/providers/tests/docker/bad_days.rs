@@ -318,3 +318,40 @@ async fn seals_are_kept_up_while_they_are_needed_and_then_forgotten() {
         .await;
     }
 }
+
+#[tokio::test]
+#[ignore = "needs a Docker engine: cargo xtask engines"]
+async fn what_a_killed_engine_leaves_of_a_volume_is_in_nobodys_way() {
+    for kind in [Kind::Docker, Kind::Podman] {
+        let world = World::at(kind.host());
+        let name = &world.ident.name;
+        by_hand(&kind.host(), "POST", "/volumes/create", &json!({ "Name": name }));
+        by_hand(&kind.host(), "POST", "/volumes/create", &json!({ "Name": format!("{name}-data") }));
+        world.ensure_all(&blueprint()).await;
+        world.remove().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a Docker engine: cargo xtask engines"]
+async fn a_strangers_volume_without_labels_is_kept_for_what_is_in_it() {
+    for kind in [Kind::Docker, Kind::Podman] {
+        let world = World::at(kind.host());
+        done(world.ensure(ResourceKind::Base, &blueprint()).await);
+        let storage = format!("{}-data", world.ident.name);
+        let writes = json!({
+            "Image": IMAGE,
+            "Cmd": ["sh", "-c", "echo precious > /x/file"],
+            "HostConfig": { "Mounts": [{ "Type": "volume", "Source": storage, "Target": "/x" }] },
+        });
+        let stranger = format!("stranger-{storage}");
+        by_hand(&kind.host(), "POST", &format!("/containers/create?name={stranger}"), &writes);
+        by_hand(&kind.host(), "POST", &format!("/containers/{stranger}/start"), &Value::Null);
+        by_hand(&kind.host(), "POST", &format!("/containers/{stranger}/wait"), &Value::Null);
+        by_hand(&kind.host(), "DELETE", &format!("/containers/{stranger}"), &Value::Null);
+        assert_eq!(class(world.ensure(ResourceKind::Storage, &blueprint()).await), RejectionClass::ConflictForeign);
+        assert_eq!(class(world.provider.seal(&world.ident).await), RejectionClass::ConflictForeign);
+        by_hand(&kind.host(), "DELETE", &format!("/volumes/{storage}"), &Value::Null);
+        world.remove().await;
+    }
+}

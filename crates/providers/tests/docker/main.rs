@@ -4,4 +4,5 @@
 
 mod bad_days;
 mod conformance;
+mod killed;
 mod world;

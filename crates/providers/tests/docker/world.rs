@@ -40,7 +40,7 @@ impl Kind {
 }
 
 pub(crate) fn options(host: DockerHost) -> DockerOptions {
-    DockerOptions { stop_grace: GRACE, ..DockerOptions::new(host) }
+    DockerOptions { stop_grace: GRACE, request_timeout: PATIENCE, ..DockerOptions::new(host) }
 }
 
 pub(crate) fn blueprint() -> Blueprint {

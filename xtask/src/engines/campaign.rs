@@ -1,0 +1,210 @@
+//! The real server over a real engine that dies: instances are made, answer through the proxy, and are destroyed, while the
+//! engine is killed and comes back. At the end nothing is left of them but seals.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::task::LocalSet;
+
+use super::engine::Engine;
+use super::socket::IMAGE;
+use crate::http::{self, Answer, Connection};
+use crate::server::Server;
+
+/// How many callers there are.
+const CALLERS: usize = 6;
+
+/// How long one thing may take: an engine that comes back, and all that waited for it.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long before a caller asks again.
+const AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// Patient enough for an engine that is away for a while, and quick to try again.
+fn config(install: &str, host: &str) -> String {
+    format!(
+        r#"
+install_id = "{install}"
+[timing]
+retry_min = "100ms"
+retry_max = "2s"
+[provision]
+default_provider = "engine"
+max_attempts = 40
+deadline = "60s"
+[limits]
+requests_per_second_per_caller = 100000
+[providers.engine]
+kind = "docker"
+host = "{host}"
+stop_grace = "1s"
+settle_horizon = "2s"
+[templates.hello]
+image = "{IMAGE}"
+command = []
+[tiers.small]
+rank = 1
+memory_mb = 32
+cpus = 0.5
+volume_gb = 1
+"#
+    )
+}
+
+/// What the callers saw.
+#[derive(Default)]
+struct Seen {
+    begun: Cell<usize>,
+    ended: Cell<usize>,
+    /// Lives that came to nothing because the server gave up on them, and said so.
+    failed: Cell<usize>,
+    /// Requests that were asked again because the engine was away.
+    again: Cell<usize>,
+}
+
+fn add(count: &Cell<usize>) {
+    count.set(count.get() + 1);
+}
+
+/// Plays `lives` at an engine that is killed `kills` times. Answers the line that a report can quote.
+pub(super) fn run(engine: &mut Engine, program: &Path, folder: &Path, lives: usize, kills: usize) -> Result<String> {
+    std::fs::create_dir_all(folder.join("data"))?;
+    let kind = format!("{:?}", engine.kind);
+    let install = format!("{}-{}", kind.to_lowercase(), std::process::id());
+    let config_file = folder.join("freehold.toml");
+    std::fs::write(&config_file, config(&install, &engine.socket.host()))?;
+    let config_file = config_file.to_str().context("a folder whose name is no text")?;
+    let server = Server::start(program, &folder.join("data"), &["--config", config_file], &[("RUST_LOG", "info")])?;
+    let began = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let seen = Rc::new(Seen::default());
+    let played = LocalSet::new().block_on(&runtime, play(engine, &server, &seen, lives, kills));
+    let log = || std::fs::read_to_string(folder.join("data.log")).unwrap_or_default();
+    let tail = || log().lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+    let killed = played.with_context(|| format!("at {kind}; the server says:\n{}", tail()))?;
+    let took = began.elapsed().as_secs_f64();
+    let things = engine.socket.things(Some(&install))?;
+    let left: Vec<_> = things.iter().filter(|thing| !thing.is_tombstone).collect();
+    ensure!(left.is_empty(), "{} things are left at {kind}: {left:?}; the server says:\n{}", left.len(), tail());
+    engine.socket.remove(&things)?;
+    ensure!(engine.socket.things(Some(&install))?.is_empty(), "seals of {kind} are left");
+    ensure!(!log().contains("panicked at"), "the server panicked:\n{}", log());
+    Ok(format!(
+        "{kind}: {} lives, {} failed, {} requests asked again, {killed} kills, nothing left but {} parts of seals, in {took:.0} s",
+        seen.ended.get(),
+        seen.failed.get(),
+        seen.again.get(),
+        things.len(),
+    ))
+}
+
+async fn play(engine: &mut Engine, server: &Server, seen: &Rc<Seen>, lives: usize, kills: usize) -> Result<usize> {
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let caller = Caller { address: server.address.clone(), key: server.key.clone(), seen: seen.clone() };
+            tokio::task::spawn_local(async move {
+                while caller.seen.begun.get() < lives {
+                    add(&caller.seen.begun);
+                    caller.live(caller.seen.begun.get()).await?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    let mut killed = 0;
+    while killed < kills && callers.iter().any(|caller| !caller.is_finished()) {
+        // Kills are spread over the lives.
+        if seen.ended.get() + seen.failed.get() >= lives * (killed + 1) / (kills + 1) {
+            engine.kill()?;
+            killed += 1;
+            // The others go on asking meanwhile.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            engine.come_back().await?;
+        }
+        tokio::time::sleep(Duration::from_millis(7)).await;
+    }
+    for caller in callers {
+        caller.await??;
+    }
+    ensure!(killed == kills, "only {killed} kills of {kills} fell into the lives");
+    Ok(killed)
+}
+
+struct Caller {
+    address: String,
+    key: String,
+    seen: Rc<Seen>,
+}
+
+impl Caller {
+    async fn ask(&self, method: &str, path: &str, headers: &[&str], body: Option<&str>) -> Result<Answer> {
+        let request = http::request(method, path, &self.key, headers, body);
+        Connection::open(&self.address).await?.send(&request).await
+    }
+
+    /// Asks until the answer is one of these.
+    async fn until(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: Option<&str>,
+        wanted: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.ask(method, path, headers, body).await?;
+            if wanted(&answer) {
+                return Ok(answer);
+            }
+            if Instant::now() > deadline {
+                bail!("{method} {path} is answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+            }
+            add(&self.seen.again);
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
+    /// One life: made, answered, destroyed.
+    async fn live(&self, number: usize) -> Result<()> {
+        let body = format!(r#"{{"owner":"user:life-{number}"}}"#);
+        let key = format!("idempotency-key: life-{number}");
+        let made = self.ask("POST", "/v1/instances", &[&key, "prefer: wait=20"], Some(&body)).await?;
+        if ![201, 202].contains(&made.status) {
+            println!("a create is answered {}: {}", made.status, String::from_utf8_lossy(&made.body));
+            add(&self.seen.failed);
+            return Ok(());
+        }
+        let named = made.json()?;
+        let named = [&named["id"], &named["operation"]["instance_id"], &named["instance_id"]];
+        let id = named.into_iter().find_map(|id| id.as_str()).context("an answer that names no instance")?;
+        let at = format!("/v1/instances/{id}");
+        let up = |answer: &Answer| {
+            answer.json().is_ok_and(|seen| {
+                seen["routable"] == true || seen["status"] == "failed" || seen["status"] == "destroyed"
+            })
+        };
+        let seen = self.until("GET", &at, &[], None, up).await?.json()?;
+        if seen["routable"] == true {
+            let hello = format!("hello from {id}");
+            let greets =
+                |answer: &Answer| answer.status == 200 && String::from_utf8_lossy(&answer.body).trim() == hello;
+            self.until("GET", &format!("/i/{id}/"), &[], None, greets)
+                .await
+                .with_context(|| format!("life {number}"))?;
+        } else {
+            println!("an instance came to nothing: {seen}");
+            add(&self.seen.failed);
+        }
+        let accepted = |answer: &Answer| [200, 202].contains(&answer.status);
+        self.until("DELETE", &at, &["prefer: wait=20"], None, accepted).await?;
+        let destroyed = |answer: &Answer| answer.json().is_ok_and(|seen| seen["status"] == "destroyed");
+        self.until("GET", &at, &[], None, destroyed).await.with_context(|| format!("life {number}"))?;
+        if seen["routable"] == true {
+            add(&self.seen.ended);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! Engines of our own, started in a folder of their own, and gone with everything in them at the end.
+
+use anyhow::{Context, Result, ensure};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::socket::Socket;
+use crate::workspace;
+
+/// How long an engine may take to be there.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long one may take to end when asked.
+const END_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a killed engine's helpers take to notice: an engine that comes back earlier takes them for strangers.
+const AFTER_A_KILL: Duration = Duration::from_secs(3);
+
+/// What Podman needs in a place that is itself a container.
+const CONTAINERS_CONF: &str = r#"
+[containers]
+default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
+log_driver = "k8s-file"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+"#;
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Docker,
+    Podman,
+}
+
+/// An engine. Dropping it ends it and whatever runs in it.
+pub(super) struct Engine {
+    pub(super) kind: Kind,
+    pub(super) socket: Socket,
+    folder: PathBuf,
+    process: Option<Child>,
+}
+
+impl Engine {
+    /// Starts an engine in `folder`, which is made.
+    pub(super) fn start(kind: Kind, folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        fs::write(folder.join("containers.conf"), CONTAINERS_CONF)?;
+        let socket = Socket(folder.join("sock"));
+        let mut engine = Self { kind, socket, folder: folder.to_owned(), process: None };
+        engine.launch()?;
+        Ok(engine)
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        let folder = &self.folder;
+        let log = File::options().create(true).append(true).open(folder.join("log"))?;
+        let mut command = match self.kind {
+            Kind::Docker => {
+                // A killed one leaves its own behind, and would take that for another engine's.
+                drop(fs::remove_file(folder.join("pid")));
+                let mut command = Command::new("dockerd");
+                command.arg("--live-restore").args(["--data-root".as_ref(), folder.join("data").as_os_str()]);
+                command.args(["--exec-root".as_ref(), folder.join("run").as_os_str()]);
+                command.args(["--pidfile".as_ref(), folder.join("pid").as_os_str()]);
+                command.args(["-H", &self.socket.host()]);
+                command
+            }
+            Kind::Podman => {
+                drop(fs::remove_file(&self.socket.0));
+                let mut command = self.podman();
+                command.args(["system", "service", "--time=0", &self.socket.host()]);
+                command
+            }
+        };
+        let command = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.process = Some(command.spawn().with_context(|| format!("starting {}", workspace::shown(command)))?);
+        self.socket.until_ready(READY_WITHIN).with_context(|| format!("its log is {}", folder.join("log").display()))
+    }
+
+    fn podman(&self) -> Command {
+        let mut command = Command::new("podman");
+        command.env("CONTAINERS_CONF", self.folder.join("containers.conf"));
+        command.args(["--root".as_ref(), self.folder.join("data").as_os_str()]);
+        command.args(["--runroot".as_ref(), self.folder.join("run").as_os_str()]);
+        command.args(["--tmpdir".as_ref(), self.folder.join("tmp").as_os_str()]);
+        command
+    }
+
+    /// Kills it, as nothing can be prepared for. What runs in it goes on.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+            process.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Starts it again after it was killed.
+    pub(super) async fn come_back(&mut self) -> Result<()> {
+        if self.kind == Kind::Docker {
+            tokio::time::sleep(AFTER_A_KILL).await;
+        }
+        self.launch()
+    }
+
+    /// Ends it, and everything in it.
+    fn end(&mut self) -> Result<()> {
+        if self.process.is_none() {
+            // Only an engine that lives can be told to let go of what runs in it.
+            std::thread::sleep(AFTER_A_KILL);
+            self.launch()?;
+        }
+        let things = self.socket.things(None)?;
+        self.socket.remove(&things)?;
+        if let Some(mut process) = self.process.take() {
+            let pid = process.id().to_string();
+            workspace::succeed(Command::new("kill").args(["-TERM", &pid]))?;
+            let deadline = Instant::now() + END_WITHIN;
+            while process.try_wait()?.is_none() {
+                if Instant::now() > deadline {
+                    process.kill()?;
+                    process.wait()?;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the helper of a Docker Engine, by the id that it wrote down, if it still lives.
+    fn end_helper(&self) -> Result<()> {
+        let Ok(pid) = fs::read_to_string(self.folder.join("run/containerd/containerd.pid")) else { return Ok(()) };
+        let pid = pid.trim();
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if line.contains(&self.folder.display().to_string()) {
+            workspace::succeed(Command::new("kill").args(["-KILL", pid]))?;
+        }
+        Ok(())
+    }
+
+    /// Takes away what is still mounted below its folder, so that the folder can be removed.
+    fn unmount(&self) -> Result<()> {
+        let prefix = format!("{}/", self.folder.display());
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let places =
+            mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|place| place.starts_with(&prefix));
+        for place in places.collect::<Vec<_>>().into_iter().rev() {
+            workspace::succeed(Command::new("umount").args(["-l", place]))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for outcome in [self.end(), self.kill(), self.end_helper(), self.unmount()] {
+            if let Err(error) = outcome {
+                eprintln!("warning: something of {:?} may be left in {}: {error:#}", self.kind, self.folder.display());
+            }
+        }
+    }
+}
+
+/// Programs that are needed, and the Debian packages that have them.
+const NEEDED: &[(&str, &str)] = &[
+    ("/usr/sbin/dockerd", "docker.io"),
+    ("/usr/bin/podman", "podman"),
+    ("/usr/sbin/runc", "runc"),
+    ("/usr/bin/catatonit", "catatonit"),
+    ("/usr/share/doc/busybox-static", "busybox-static"),
+];
+
+/// Installs what is missing.
+pub(super) fn install() -> Result<()> {
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(place, _)| !Path::new(place).exists()).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("installing {} …", missing.join(", "));
+    let mut install = Command::new("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]);
+    let installed = workspace::succeed(install.args(&missing));
+    if installed.is_err() {
+        // The lists of packages may be missing or old.
+        workspace::succeed(Command::new("apt-get").args(["update", "-qq"]))?;
+        return workspace::succeed(&mut install);
+    }
+    installed
+}
+
+/// What an instance of the tests runs: it says who it is, and lives until it is stopped.
+const SERVE: &str = "#!/bin/sh
+mkdir -p /www && echo \"hello from $FREEHOLD_INSTANCE_ID\" > /www/index.html
+exec httpd -f -p \"$PORT\" -h /www
+";
+
+/// Puts an image together: a static busybox, and what runs on it. Answers the archive.
+pub(super) fn image(folder: &Path) -> Result<PathBuf> {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let root = folder.join("root");
+    fs::create_dir_all(root.join("bin"))?;
+    fs::create_dir_all(root.join("tmp"))?;
+    fs::copy("/usr/bin/busybox", root.join("bin/busybox"))?;
+    for applet in ["sh", "httpd", "sleep", "cat", "echo", "mkdir", "date"] {
+        symlink("busybox", root.join("bin").join(applet))?;
+    }
+    fs::create_dir_all(root.join("etc"))?;
+    fs::write(root.join("etc/passwd"), "root:x:0:0::/:/bin/sh\n")?;
+    fs::write(root.join("bin/serve"), SERVE)?;
+    fs::set_permissions(root.join("bin/serve"), fs::Permissions::from_mode(0o755))?;
+    let archive = folder.join("image.tar");
+    let mut tar = Command::new("tar");
+    workspace::succeed(tar.arg("-C").arg(&root).arg("-cf").arg(&archive).arg("."))?;
+    ensure!(fs::metadata(&archive)?.len() > 0, "the image is empty");
+    Ok(archive)
+}
