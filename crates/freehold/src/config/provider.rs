@@ -47,13 +47,6 @@ impl ProviderKind {
         }
     }
 
-    /// Whether this build can talk to it.
-    pub(crate) const fn is_in_this_build(self) -> bool {
-        match self {
-            Self::Process | Self::Fake | Self::Docker | Self::Fly => true,
-        }
-    }
-
     /// The keys that a provider of this kind has.
     const fn keys(self) -> &'static [&'static str] {
         match self {
@@ -177,8 +170,6 @@ struct AllKeys {
     regions: Option<Vec<String>>,
     request_timeout: Option<Period>,
     settle_horizon: Option<Period>,
-    port: Option<u16>,
-    volume_path: Option<String>,
 }
 
 impl AllKeys {
@@ -206,8 +197,6 @@ impl AllKeys {
             regions,
             request_timeout,
             settle_horizon,
-            port,
-            volume_path,
         } = self;
         [
             ("latency", latency.is_some()),
@@ -230,8 +219,6 @@ impl AllKeys {
             ("regions", regions.is_some()),
             ("request_timeout", request_timeout.is_some()),
             ("settle_horizon", settle_horizon.is_some()),
-            ("port", port.is_some()),
-            ("volume_path", volume_path.is_some()),
         ]
         .into_iter()
         .find_map(|(key, set)| (set && !kind.keys().contains(&key)).then_some(key))

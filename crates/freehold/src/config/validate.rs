@@ -8,7 +8,7 @@ use super::de::dotted;
 use super::duration::Period;
 use super::error::{Finding, nearest};
 use super::model::{Auth, Billing, BillingFallback, BillingKind, Config, Limits, Provision, Timing};
-use super::provider::{ProviderConfig, ProviderKind};
+use super::provider::ProviderConfig;
 
 /// The longest name of a node, provider, template, tier or price version, in characters.
 const NAME_CHARS_MAX: usize = 63;
@@ -303,18 +303,6 @@ fn check_auth(found: &mut Findings, auth: &Auth) {
 /// are told apart from mistakes.
 pub(super) fn missing_from_this_build(config: &Config) -> Vec<Found> {
     let mut found = Findings(Vec::new());
-    for (name, provider) in &config.providers {
-        if !provider.kind().is_in_this_build() {
-            let message = format!("this build has no adapter of kind \"{}\"", provider.kind().as_str());
-            let hint = format!(
-                "it has \"{}\", \"{}\" and \"{}\"; remove this section or use a build with the adapter",
-                ProviderKind::Process.as_str(),
-                ProviderKind::Docker.as_str(),
-                ProviderKind::Fake.as_str()
-            );
-            found.add(&["providers", name, "kind"], message, Some(hint));
-        }
-    }
     for (path, url) in [(["registry", "url"], &config.registry.url), (["records", "url"], &config.records.url)] {
         if is_postgres(url.expose()) {
             let hint = "use sqlite:FILE for the registry, and leave records.url empty".to_owned();

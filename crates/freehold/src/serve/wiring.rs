@@ -202,7 +202,8 @@ pub(crate) fn opener(name: &str, settings: &ProviderConfig, data_dir: &Path) -> 
             }))
         }
         ProviderConfig::Docker(settings) => {
-            let wrong = |name: &str, error: &dyn std::fmt::Display| Failure::usage(format!("providers.{name}: {error}"));
+            let wrong =
+                |name: &str, error: &dyn std::fmt::Display| Failure::usage(format!("providers.{name}: {error}"));
             let options = settings.options().map_err(|error| wrong(name, &error))?;
             let name = name.to_owned();
             Ok(Box::new(move |idents| {

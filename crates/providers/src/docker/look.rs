@@ -7,7 +7,7 @@ use std::time::Instant;
 use freehold_domain::ids::InstanceId;
 use freehold_domain::resource::{Custody, Found, Observation, Resource, ResourceKind, RuntimeState};
 use freehold_engine::ident::Idents;
-use freehold_engine::ports::{OwnedPage, OwnedResource};
+use freehold_engine::ports::{Claim, OwnedPage, OwnedResource};
 use jiff::Timestamp;
 
 use super::engine::{Engine, Labels};
@@ -79,7 +79,12 @@ impl Place<'_> {
         }
         // Within a kind the oldest comes first.
         sighted.sort_by_key(|one| (one.found.resource.kind, one.made_at));
-        Ok(Observation { conclusive: true, found: sighted.into_iter().map(|one| one.found).collect(), runtime })
+        Ok(Observation {
+            conclusive: true,
+            found: sighted.into_iter().map(|one| one.found).collect(),
+            runtime,
+            reference: String::new(),
+        })
     }
 
     fn add(
@@ -116,7 +121,7 @@ pub(super) async fn list_owned(
     let mut add = |kind: ResourceKind, name: &str, labels: &Labels| {
         let Some(tags) = names::tags(labels).filter(|_| !names::is_tombstone(labels)) else { return };
         let resource = Resource { kind, id: name.to_owned(), region: None, handle: String::new() };
-        entries.push((format!("{name} {kind}"), OwnedResource { resource, tags }));
+        entries.push((format!("{name} {kind}"), OwnedResource { resource, claim: Claim::Tags(tags) }));
     };
     for volume in volumes? {
         add(names::kind_of_volume(&volume.name, volume.labels()), &volume.name, volume.labels());
@@ -128,5 +133,5 @@ pub(super) async fn list_owned(
     entries.sort_by(|(one, _), (other, _)| one.cmp(other));
     let next = (entries.len() > PAGE).then(|| entries[PAGE - 1].0.clone());
     entries.truncate(PAGE);
-    Ok(OwnedPage { resources: entries.into_iter().map(|(_, owned)| owned).collect(), next })
+    Ok(OwnedPage { resources: entries.into_iter().map(|(_, owned)| owned).collect(), unseen: 0, next })
 }

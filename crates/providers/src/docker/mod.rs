@@ -22,7 +22,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use freehold_domain::plan::Capabilities;
+use freehold_domain::plan::{Capabilities, Names};
 use freehold_domain::resource::{Observation, Outcome, RejectionClass, Resource, ResourceKind};
 use freehold_domain::route::Endpoint;
 use freehold_engine::ident::Idents;
@@ -162,11 +162,12 @@ impl Provider for DockerProvider {
 
     fn capabilities(&self) -> Capabilities {
         let settle_horizon = self.options.settle_horizon;
-        Capabilities { enforces_names: true, seals: true, storage: true, logs: true, settle_horizon }
+        Capabilities { names: Names::Unique, seals: true, storage: true, logs: true, settle_horizon }
     }
 
     fn accepts(&self, blueprint: &Blueprint) -> Result<(), String> {
-        let Blueprint { command, image, env, memory_mb, cpu_millis: _, volume_gb: _, region: _ } = blueprint;
+        let Blueprint { command, image, env, secrets: _, memory_mb, cpu_millis: _, volume_gb: _, region: _ } =
+            blueprint;
         let Some(image) = image.as_deref().filter(|image| !image.is_empty()) else {
             return Err("the docker provider needs an image".to_owned());
         };

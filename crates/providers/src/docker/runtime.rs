@@ -269,7 +269,7 @@ impl Place<'_> {
 
     /// The container as the engine is told of it. Secrets are in it.
     fn description(&self, blueprint: &Blueprint) -> Value {
-        let Blueprint { command, image, env, memory_mb, cpu_millis, volume_gb, region: _ } = blueprint;
+        let Blueprint { command, image, env, secrets: _, memory_mb, cpu_millis, volume_gb, region: _ } = blueprint;
         let options = self.options;
         let mut labels = names::labels(self.ident, ResourceKind::Runtime);
         labels.insert(names::PORT.to_owned(), options.port.to_string());

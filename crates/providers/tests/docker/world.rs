@@ -1,6 +1,6 @@
 //! An engine that was started for the tests, and a provider over it with an installation of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,7 @@ pub(crate) fn blueprint() -> Blueprint {
         command: Vec::new(),
         image: Some(IMAGE.to_owned()),
         env: BTreeMap::from([("GREETING".to_owned(), "hi".to_owned())]),
+        secrets: BTreeSet::new(),
         memory_mb: 32,
         cpu_millis: 500,
         volume_gb: 1,
@@ -71,6 +72,7 @@ pub(crate) fn subject(kind: Kind) -> Subject {
         stranger_idents,
         blueprint: blueprint(),
         more_than_a_page: 101,
+        untagged_base: false,
         patience: PATIENCE,
         keep: Box::new(()),
         made_up: Mutex::default(),

@@ -30,7 +30,6 @@ struct ListedProvider {
     name: String,
     kind: ProviderKind,
     default: bool,
-    in_this_build: bool,
     settle_horizon: String,
 }
 
@@ -43,7 +42,6 @@ impl Provider {
                     name: name.clone(),
                     kind: provider.kind(),
                     default: *name == config.provision.default_provider,
-                    in_this_build: provider.kind().is_in_this_build(),
                     settle_horizon: provider.settle_horizon().to_string(),
                 });
                 context.output.show(&Listed { providers: providers.collect() }, people)
@@ -55,15 +53,9 @@ impl Provider {
 
 fn people(listed: &Listed) -> String {
     let rows = listed.providers.iter().map(|provider| {
-        let mut notes = Vec::new();
-        if provider.default {
-            notes.push("default");
-        }
-        if !provider.in_this_build {
-            notes.push("no adapter in this build");
-        }
+        let notes = if provider.default { "default".to_owned() } else { String::new() };
         let kind = provider.kind.as_str().to_owned();
-        [provider.name.clone(), kind, provider.settle_horizon.clone(), notes.join(", ")]
+        [provider.name.clone(), kind, provider.settle_horizon.clone(), notes]
     });
     table(["name", "kind", "horizon", "notes"], rows)
 }
