@@ -81,6 +81,8 @@ events! {
     ResourceAdopted = "resource_adopted",
     /// A resource with our name is somebody else's.
     ResourceQuarantined = "resource_quarantined",
+    /// The storage or the base of a complete instance is gone, and nobody here removed it.
+    ResourceLost = "resource_lost",
     /// A resource was given up on and is on the leak list.
     ResourceLeaked = "resource_leaked",
     /// A resource that nothing referred to was removed.

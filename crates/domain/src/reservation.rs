@@ -15,7 +15,7 @@ use crate::operation::FailureCode;
 use crate::owner::Context;
 use crate::protection::{Protection, stands};
 use crate::records::CanonicalSuccess;
-use crate::resource::{Footprint, Resource, ResourceKind, RuntimeState};
+use crate::resource::{Custody, Footprint, Observation, Resource, ResourceKind, RuntimeState};
 use crate::time::Timestamp;
 
 /// What the instance runs, frozen at admission so that a second send is byte-identical. Opaque here.
@@ -280,6 +280,19 @@ impl Reservation {
             .enumerate()
             .find(|(position, resource)| self.resources[..*position].iter().any(|own| own.kind == resource.kind))
             .map(|(_, resource)| resource)
+    }
+
+    /// What the instance stands on and a conclusive look does not find: its storage or its base is on record, and nobody
+    /// here removed it. A runtime can be made anew, and what was in these cannot.
+    #[must_use]
+    pub fn lost(&self, seen: &Observation) -> Option<&Resource> {
+        let is_found = |known: &Resource| {
+            let ours = seen.found.iter().filter(|found| found.custody == Custody::Ours);
+            ours.map(|found| &found.resource).any(|found| found.same_thing(known))
+        };
+        let stands_on = [ResourceKind::Storage, ResourceKind::Base];
+        let known = stands_on.into_iter().filter_map(|kind| self.resource(kind));
+        known.filter(|_| seen.conclusive).find(|known| !is_found(known))
     }
 
     /// Whether it takes the place of its context's instance: complete, and not to be destroyed.

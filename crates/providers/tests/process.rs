@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_domain::resource::{Outcome, Rejection, RejectionClass, Resource, ResourceKind, RuntimeState};
-use freehold_engine::ports::{LogQuery, Provider};
+use freehold_engine::ports::{LogQuery, Order, Provider};
 use rustix::process::Signal;
 use world::{World, eventually, on_two_threads};
 
@@ -479,6 +479,35 @@ fn the_volume_outlives_the_runtime_and_goes_with_the_storage() {
         assert!(!world.folder(&ident).join("volume").exists());
         let seen = world.provider.observe(&ident).await.unwrap();
         assert_eq!(seen.found.len(), 1, "only the base is left: {seen:?}");
+        world.remove(&ident).await;
+    });
+}
+
+#[test]
+fn a_program_whose_volume_is_gone_is_not_started_without_it() {
+    on_two_threads(async {
+        let world = World::new();
+        let ident = world.ident(1);
+        world.ensure(&ident).await;
+        world.stop(&ident).await;
+        let kept = world.data_dir().join("kept");
+        fs::rename(world.volume(&ident), &kept).unwrap();
+        let storage =
+            Resource { kind: ResourceKind::Storage, id: ident.name.clone(), region: None, handle: String::new() };
+        let started = || async {
+            let blueprint = world::blueprint(&["sleep", "3600"]);
+            let order = Order { ident: &ident, blueprint: &blueprint, resources: std::slice::from_ref(&storage) };
+            [world.provider.start(&order).await, world.provider.restart(&order).await]
+        };
+        for refused in started().await {
+            let Outcome::Rejected(Rejection { detail, .. }) = &refused else { panic!("{refused:?}") };
+            assert!(detail.contains("is gone"), "{detail}");
+        }
+        assert!(world.programs(&ident).is_empty());
+        fs::rename(&kept, world.volume(&ident)).unwrap();
+        for done in started().await {
+            assert!(matches!(done, Outcome::Done(_)), "{done:?}");
+        }
         world.remove(&ident).await;
     });
 }

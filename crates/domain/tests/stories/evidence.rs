@@ -11,7 +11,7 @@ use freehold_domain::operation::FailureCode;
 use freehold_domain::owner::Context;
 use freehold_domain::records::{CanonicalSuccess, RecordsView, SubscriptionStatus};
 use freehold_domain::reservation::{Intent, Reservation, Resolution, Status};
-use freehold_domain::resource::{Footprint, ResourceKind};
+use freehold_domain::resource::{Custody, Footprint, Found, Observation, ResourceKind, RuntimeState};
 use freehold_domain::run::admitted;
 use freehold_domain::time::Timestamp;
 
@@ -172,4 +172,26 @@ fn a_release_says_the_strongest_true_reason() {
     }
     removed.intent = Intent::Destroy { at: START, reason: None };
     assert_eq!(nothing(&removed).expect("untouched").resolution(&removed, true), Resolution::InstanceDestroyed);
+}
+
+#[test]
+fn what_an_instance_stands_on_is_lost_only_where_a_conclusive_look_does_not_find_it() {
+    let mut reservation = admitted(bid(1), &commission(1, START), START).run.reservation;
+    let own = ResourceKind::ALL.map(|kind| resource(kind, 1));
+    reservation.resources = own.to_vec();
+    let look = |conclusive, without: Option<ResourceKind>, custody| {
+        let found = own.iter().filter(|resource| Some(resource.kind) != without);
+        let found = found.map(|resource| Found { resource: resource.clone(), custody }).collect();
+        Observation { conclusive, found, runtime: RuntimeState::Running }
+    };
+    for kind in ResourceKind::ALL {
+        let gone = reservation.lost(&look(true, Some(kind), Custody::Ours)).map(|resource| resource.kind);
+        assert_eq!(gone, Some(kind).filter(|kind| *kind != ResourceKind::Runtime), "a runtime can be made anew");
+        assert_eq!(reservation.lost(&look(false, Some(kind), Custody::Ours)), None, "not seen is not gone");
+    }
+    assert_eq!(reservation.lost(&look(true, None, Custody::Ours)), None);
+    let foreign = reservation.lost(&look(true, None, Custody::Foreign)).map(|resource| resource.kind);
+    assert_eq!(foreign, Some(ResourceKind::Storage), "somebody else's in its place is not it");
+    reservation.resources.retain(|resource| resource.kind != ResourceKind::Storage);
+    assert_eq!(reservation.lost(&look(true, Some(ResourceKind::Storage), Custody::Ours)), None, "it never had one");
 }

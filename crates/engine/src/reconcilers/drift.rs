@@ -1,12 +1,16 @@
 //! Complete instances whose runtime does something else than it should: what went away by itself is brought back, with
 //! growing waits, and the rest is put down for readers.
+//!
+//! An instance whose storage or base was removed behind our back is told of and left as it is: a runtime that is brought
+//! back without them would begin anew and look well.
 
 use std::time::Duration;
 
+use freehold_domain::event::{Actor, EventKind};
 use freehold_domain::ids::InstanceId;
 use freehold_domain::operation::OperationKind;
 use freehold_domain::reservation::{Power, Reservation};
-use freehold_domain::resource::RuntimeState;
+use freehold_domain::resource::{Resource, RuntimeState};
 use freehold_domain::run::Work;
 use freehold_domain::time::Timestamp;
 
@@ -45,9 +49,16 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
             let seen = provider.observe(&ident).await;
             let outcome = if seen.is_ok() { "answered" } else { "unanswered" };
             world.meter.provider_request(reservation.provider.as_str(), "observe", outcome);
-            seen.ok().filter(|observation| observation.conclusive).map(|observation| observation.runtime)
+            seen.ok().filter(|observation| observation.conclusive)
         }
         None => None,
+    };
+    let lost = seen.as_ref().and_then(|observation| reservation.lost(observation));
+    let seen = match lost {
+        Some(Resource { kind, id, region: _, handle: _ }) => {
+            Some(RuntimeState::Exited(format!("its {kind} {id} is gone, and nobody here removed it")))
+        }
+        None => seen.map(|observation| observation.runtime),
     };
     // No answer proves nothing: keep what was known, and look again.
     let known = reservation.runtime.as_ref().map_or(RuntimeState::Starting, |(state, _)| state.clone());
@@ -55,18 +66,38 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
     let down = matches!(seen, Some(RuntimeState::Exited(_) | RuntimeState::Missing | RuntimeState::Stopped));
     let too_slow = seen == Some(RuntimeState::Starting) && now.since(since) >= world.policy.starting_timeout;
     let idle = registered.operation.status.is_over() || sweeping;
-    let wanted = reservation.power == Power::On && reservation.is_active() && idle;
+    let is_standing = reservation.is_active() && idle;
+    let wanted = reservation.power == Power::On && is_standing && lost.is_none();
     let check_at = world.policy.check_at(now, Some(&state), since, instance.as_bytes()[15]);
     if wanted && (down || too_slow) && now >= patience_over(world, &reservation, since) {
         return recover(world, &reservation).await;
     }
     // Only a runtime that was seen to stay up has earned short waits again.
     let settled_after = if seen.is_some() { world.policy.running_check } else { Duration::MAX };
-    match world.store.watched(instance, reservation.epoch, state, now, check_at, settled_after).await {
-        // It changed hands while it was looked at: whoever has it now knows better.
-        Ok(()) | Err(StoreError::Refused(_) | StoreError::Missing(_)) => Ok(()),
+    match world.store.watched(instance, reservation.epoch, state.clone(), now, check_at, settled_after).await {
+        Ok(()) => match lost.filter(|_| is_standing) {
+            Some(resource) => tell_lost(world, &reservation, resource, &state).await,
+            None => Ok(()),
+        },
+        // It changed hands while it was looked at: whoever has it now knows better, and may have removed what is gone.
+        Err(StoreError::Refused(_) | StoreError::Missing(_)) => Ok(()),
         Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Corrupt(_))) => Err(error),
     }
+}
+
+/// Tells of what is gone: once, because the state that says so is on record from then on.
+async fn tell_lost(
+    world: &World,
+    reservation: &Reservation,
+    lost: &Resource,
+    state: &RuntimeState,
+) -> Result<(), StoreError> {
+    if reservation.runtime.as_ref().is_some_and(|(known, _)| known == state) {
+        return Ok(());
+    }
+    let (instance, detail) = (reservation.instance, format!("{} {}", lost.kind, lost.id));
+    tracing::error!(%instance, lost = detail, "what an instance stands on is gone, and nobody here removed it");
+    world.store.witness(instance, EventKind::ResourceLost, Actor::System, world.clock.now(), detail).await
 }
 
 /// When a runtime that keeps going down may be brought back again: doubling waits, so that a program that cannot run

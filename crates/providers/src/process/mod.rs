@@ -183,6 +183,9 @@ impl ProcessProvider {
         if let Err(why) = self.accepts(order.blueprint) {
             return rejected(RejectionClass::Invalid, why);
         }
+        if let Some(refusal) = place.without_its_volume(order.resources) {
+            return refusal;
+        }
         let text = match serde_json::to_vec(&self.launch_order(order)) {
             Ok(text) => text,
             Err(error) => return Outcome::NotSent(format!("the launch cannot be put into words: {error}")),

@@ -99,6 +99,19 @@ impl Place {
         }
     }
 
+    /// A program whose volume is on record and gone would begin anew, and look well: it is not started.
+    pub(super) fn without_its_volume(&self, known: &[Resource]) -> Option<Outcome<Made>> {
+        let volume = known.iter().find(|resource| resource.kind == ResourceKind::Storage)?;
+        match durable::is_there(&self.folder().volume()) {
+            Ok(true) => None,
+            Ok(false) => {
+                let why = format!("its volume {} is gone; put it back, or destroy the instance", volume.id);
+                Some(rejected(RejectionClass::Invalid, why))
+            }
+            Err(error) => Some(Outcome::NotSent(format!("its volume cannot be looked for: {error}"))),
+        }
+    }
+
     /// The folder's lock, for making something in a base that is not sealed.
     fn turn_to_make(&self, folder: &Folder, deadline: Instant) -> Result<Locked, Outcome<std::convert::Infallible>> {
         let unread = |error: io::Error| Outcome::NotSent(format!("the instance's folder cannot be read: {error}"));

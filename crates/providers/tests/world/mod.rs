@@ -213,7 +213,7 @@ fn shim() -> Launcher {
     Launcher { program: env!("CARGO_BIN_EXE_freehold-shim").into(), arguments: Vec::new() }
 }
 
-fn blueprint(command: &[&str]) -> Blueprint {
+pub(crate) fn blueprint(command: &[&str]) -> Blueprint {
     Blueprint {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         image: None,

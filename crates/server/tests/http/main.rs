@@ -4,6 +4,7 @@
 mod access;
 mod client;
 mod create;
+mod drift;
 mod edges;
 mod events;
 mod janitor;
