@@ -7,12 +7,14 @@ use serde_json::Value;
 
 use crate::support::{Home, Server, json, stderr};
 
-/// A provision that gave up, and cannot be sealed: the program has put somebody else's file in the place of its folder.
-/// Answers the server and the instance.
+/// A provision that gave up, and cannot be sealed: the program has made its folder look like somebody else's. Answers the
+/// server and the instance.
 fn stuck(home: &mut Home) -> (Server, String) {
     let data = home.data().display().to_string();
+    // One rename changes it, so that no look finds anything in between.
     let script = format!(
-        "cd /; mv {data}/instances/$FREEHOLD_INSTANCE_ID {data}/away && touch {data}/instances/$FREEHOLD_INSTANCE_ID"
+        "cd {data}/instances/$FREEHOLD_INSTANCE_ID && cp owner {data}/owner && \
+         tr 0123456789 1234567890 < owner > other && mv other owner; exit 1"
     );
     let file = home.path().join("freehold.toml");
     let template = format!("[templates.hello]\ncommand = [\"sh\", \"-c\", {}]\n", serde_json::json!(script));
@@ -32,9 +34,8 @@ fn stuck(home: &mut Home) -> (Server, String) {
 
 /// The provider finds what is ours again.
 fn mended(home: &Home, instance: &str) {
-    let place = home.data().join("instances").join(instance);
-    fs::remove_file(&place).unwrap();
-    fs::rename(home.data().join("away"), &place).unwrap();
+    let place = home.data().join("instances").join(instance).join("owner");
+    fs::rename(home.data().join("owner"), place).unwrap();
 }
 
 fn run(home: &Home, server: &Server, args: &[&str]) -> Output {

@@ -297,6 +297,9 @@ impl ProcessProvider {
         if let Some(errno) = cannot_run(order.blueprint) {
             return not_executed(Some(errno.raw_os_error()), "", &order.blueprint.command);
         }
+        if let Some(refusal) = self.place(order.ident).without_its_volume(order.resources) {
+            return refusal;
+        }
         match self.halt(order.ident).await {
             Outcome::Done(_) => self.launch(order).await,
             other => other,
