@@ -182,7 +182,7 @@ fn what_an_instance_stands_on_is_lost_only_where_a_conclusive_look_does_not_find
     let look = |conclusive, without: Option<ResourceKind>, custody| {
         let found = own.iter().filter(|resource| Some(resource.kind) != without);
         let found = found.map(|resource| Found { resource: resource.clone(), custody }).collect();
-        Observation { conclusive, found, runtime: RuntimeState::Running }
+        Observation { conclusive, found, runtime: RuntimeState::Running, reference: String::new() }
     };
     for kind in ResourceKind::ALL {
         let gone = reservation.lost(&look(true, Some(kind), Custody::Ours)).map(|resource| resource.kind);
