@@ -114,7 +114,7 @@ fn percentile(spans: &mut [Duration], part: usize) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "some minutes: cargo xtask fly"]
+#[ignore = "needs a few minutes: cargo xtask fly"]
 async fn every_owner_gets_exactly_one_of_each_and_nothing_else_is_left() {
     let town = Arc::new(Town::found(Options::default()).await);
     storm().into_iter().for_each(|rule| town.fly.rule(rule));

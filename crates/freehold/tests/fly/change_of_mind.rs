@@ -53,7 +53,7 @@ async fn changes_its_mind(town: &Town, number: usize) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "some minutes: cargo xtask fly"]
+#[ignore = "needs a few minutes: cargo xtask fly"]
 async fn a_destroy_during_a_create_leaves_nothing_at_every_step() {
     let town = Town::found(Options::default()).await;
     town.fly.rule(Rule::always(Endpoint::Any, Fault::Delay { ms: CALL_MS }));
