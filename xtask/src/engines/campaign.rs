@@ -19,6 +19,9 @@ const CALLERS: usize = 6;
 /// How long one thing may take: an engine that comes back, and all that waited for it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long a running instance may be out of reach before its caller has it restarted: longer than an engine is away.
+const UNREACHED: Duration = Duration::from_secs(15);
+
 /// How long before a caller asks again.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 
@@ -60,6 +63,8 @@ struct Seen {
     ended: Cell<usize>,
     /// Lives that came to nothing because the server gave up on them, and said so.
     failed: Cell<usize>,
+    /// Instances whose container ran and could not be reached until it was restarted.
+    restarted: Cell<usize>,
     /// Requests that were asked again because the engine was away.
     again: Cell<usize>,
 }
@@ -88,16 +93,33 @@ pub(super) fn run(engine: &mut Engine, program: &Path, folder: &Path, lives: usi
     let things = engine.socket.things(Some(&install))?;
     let left: Vec<_> = things.iter().filter(|thing| !thing.is_tombstone).collect();
     ensure!(left.is_empty(), "{} things are left at {kind}: {left:?}; the server says:\n{}", left.len(), tail());
+    let running = running(&install)?;
+    ensure!(running.is_empty(), "programs of {kind} go on where it does not see them: {running:?}");
     engine.socket.remove(&things)?;
     ensure!(engine.socket.things(Some(&install))?.is_empty(), "seals of {kind} are left");
     ensure!(!log().contains("panicked at"), "the server panicked:\n{}", log());
     Ok(format!(
-        "{kind}: {} lives, {} failed, {} requests asked again, {killed} kills, nothing left but {} parts of seals, in {took:.0} s",
+        "{kind}: {} lives, {} failed, {} restarted, {} requests asked again, {killed} kills, nothing left but {} parts of seals, in {took:.0} s",
         seen.ended.get(),
         seen.failed.get(),
+        seen.restarted.get(),
         seen.again.get(),
         things.len(),
     ))
+}
+
+/// The ids of the processes of an installation, as the machine knows them, whatever an engine says.
+fn running(install: &str) -> Result<Vec<u32>> {
+    let variable = format!("FREEHOLD_INSTALL={install}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 async fn play(engine: &mut Engine, server: &Server, seen: &Rc<Seen>, lives: usize, kills: usize) -> Result<usize> {
@@ -153,7 +175,19 @@ impl Caller {
         body: Option<&str>,
         wanted: impl Fn(&Answer) -> bool,
     ) -> Result<Answer> {
-        let deadline = Instant::now() + PATIENCE;
+        self.until_within(PATIENCE, method, path, headers, body, wanted).await
+    }
+
+    async fn until_within(
+        &self,
+        patience: Duration,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: Option<&str>,
+        wanted: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer> {
+        let deadline = Instant::now() + patience;
         loop {
             let answer = self.ask(method, path, headers, body).await?;
             if wanted(&answer) {
@@ -191,11 +225,20 @@ impl Caller {
             let hello = format!("hello from {id}");
             let greets =
                 |answer: &Answer| answer.status == 200 && String::from_utf8_lossy(&answer.body).trim() == hello;
-            self.until("GET", &format!("/i/{id}/"), &[], None, greets)
-                .await
-                .with_context(|| format!("life {number}"))?;
+            let path = format!("/i/{id}/");
+            let answered = self.until_within(UNREACHED, "GET", &path, &[], None, greets).await;
+            if answered.is_err() {
+                // An engine that was killed in the middle of a start may have forgotten the container's network. It says
+                // that it runs, so that only somebody who asks the program itself can know.
+                add(&self.seen.restarted);
+                let accepted = |answer: &Answer| [200, 202].contains(&answer.status);
+                self.until("POST", &format!("{at}/restart"), &["prefer: wait=20"], None, accepted).await?;
+                self.until("GET", &path, &[], None, greets).await.with_context(|| format!("life {number}"))?;
+            }
         } else {
-            println!("an instance came to nothing: {seen}");
+            let operation = seen["operation_id"].as_str().unwrap_or_default();
+            let why = self.ask("GET", &format!("/v1/operations/{operation}"), &[], None).await?;
+            println!("an instance came to nothing: {}", String::from_utf8_lossy(&why.body));
             add(&self.seen.failed);
         }
         let accepted = |answer: &Answer| [200, 202].contains(&answer.status);

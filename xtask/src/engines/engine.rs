@@ -131,14 +131,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Ends the helper of a Docker Engine, by the id that it wrote down, if it still lives.
-    fn end_helper(&self) -> Result<()> {
-        let Ok(pid) = fs::read_to_string(self.folder.join("run/containerd/containerd.pid")) else { return Ok(()) };
-        let pid = pid.trim();
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if line.contains(&self.folder.display().to_string()) {
-            workspace::succeed(Command::new("kill").args(["-KILL", pid]))?;
+    /// Ends what a killed engine forgot: its helpers, which have its folder among their arguments, and their children.
+    fn end_helpers(&self) -> Result<()> {
+        let ours = format!("{}/", self.folder.display());
+        let mut ended: Vec<u32> = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if line.contains(&ours) && pid != std::process::id() {
+                let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+                ended.extend(children.split(' ').filter_map(|child| child.parse::<u32>().ok()));
+                ended.push(pid);
+            }
         }
+        if ended.is_empty() {
+            return Ok(());
+        }
+        // Some end with others.
+        let pids = ended.iter().map(u32::to_string);
+        Command::new("kill").arg("-KILL").args(pids).stderr(Stdio::null()).status()?;
         Ok(())
     }
 
@@ -157,7 +168,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        for outcome in [self.end(), self.kill(), self.end_helper(), self.unmount()] {
+        for outcome in [self.end(), self.kill(), self.end_helpers(), self.unmount()] {
             if let Err(error) = outcome {
                 eprintln!("warning: something of {:?} may be left in {}: {error:#}", self.kind, self.folder.display());
             }

@@ -95,7 +95,7 @@ impl<'a> Place<'a> {
         match self.engine.change(call, path, with, self.deadline()).await {
             Ok(changed) => {
                 // A refusal left everything as it was.
-                if matches!(changed.meaning, Meaning::Done | Meaning::UnderWay | Meaning::Unknown) {
+                if matches!(changed.meaning, Meaning::Done | Meaning::Stuck | Meaning::UnderWay | Meaning::Unknown) {
                     self.sent.store(true, Ordering::Relaxed);
                 }
                 Ok(changed)
@@ -116,6 +116,7 @@ impl<'a> Place<'a> {
             | Meaning::Gone
             | Meaning::NameTaken
             | Meaning::Running
+            | Meaning::Stuck
             | Meaning::UnderWay
             | Meaning::Unknown => Outcome::Unknown(why),
         }

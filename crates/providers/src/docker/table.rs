@@ -7,7 +7,9 @@ use Call::{
     Kill, MakeContainer, MakeImage, MakeVolume, Pull, RemoveContainer, RemoveVolume, Rename, Restart, Start, Stop,
     Unpause,
 };
-use Meaning::{Done, Foreign, Gone, InUse, Invalid, NameTaken, NoImage, NotSent, Running, Unauthorized, UnderWay};
+use Meaning::{
+    Done, Foreign, Gone, InUse, Invalid, NameTaken, NoImage, NotSent, Running, Stuck, Unauthorized, UnderWay,
+};
 
 /// A call that changes something at an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub(super) enum Meaning {
     InUse,
     /// It runs, and the call is for what does not; nothing was changed.
     Running,
+    /// It will not start any more, and has to make room for another one.
+    Stuck,
     /// Somebody else is at it.
     UnderWay,
     /// Surely refused, and always will be.
@@ -202,6 +206,13 @@ const TABLE: &[Row] = &[
         "runc: runc create failed: unable to start container process: exec: \"/etc/passwd\": permission denied: OCI permission denied",
     ),
     row(&[Start, Restart], 404, "network", Invalid, "network nosuch not found"),
+    row(
+        &[Start, Restart],
+        500,
+        ": already exists",
+        Stuck,
+        "task b30b3bf60087b7226f3e0c2d2e018d2cd8a1428afcf83e63ec620c78ce36b4e2: already exists",
+    ),
     // Gone, and on its way to that.
     row(ON_A_CONTAINER, 404, "container", Gone, "No such container: x"),
     row(ON_A_CONTAINER, 404, "container", Gone, "no container with name or ID \"x\" found: no such container"),

@@ -4,5 +4,6 @@
 
 mod bad_days;
 mod conformance;
+mod grid;
 mod killed;
 mod world;

@@ -179,7 +179,7 @@ pub(crate) fn raw(host: &DockerHost, method: &str, path: &str, content_type: &st
     let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
     let length = body.len();
     let head = format!(
-        "{method} /v1.41{path} HTTP/1.1\r\nhost: docker\r\nconnection: close\r\ncontent-type: {content_type}\r\n\
+        "{method} /v1.41{path} HTTP/1.0\r\nhost: docker\r\ncontent-type: {content_type}\r\n\
          content-length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
@@ -197,4 +197,24 @@ pub(crate) fn by_hand(host: &DockerHost, method: &str, path: &str, body: &serde_
     let (status, answer) = raw(host, method, path, "application/json", body.as_bytes());
     assert!(status < 300, "{method} {path}: {answer}");
     answer
+}
+
+/// Removes everything of an installation by hand, seals included.
+pub(crate) fn clear(host: &DockerHost, install: &str) {
+    let filter = format!("filters=%7B%22label%22%3A%5B%22freehold_install%3D{install}%22%5D%7D");
+    let list = |path: &str| -> serde_json::Value {
+        let (status, answer) = raw(host, "GET", &format!("{path}?all=1&{filter}"), "text/plain", b"");
+        assert_eq!(status, 200, "{answer}");
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+
+        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
+    };
+    for container in list("/containers/json").as_array().into_iter().flatten() {
+        let id = container["Id"].as_str().unwrap();
+        raw(host, "DELETE", &format!("/containers/{id}?force=1"), "text/plain", b"");
+    }
+    for volume in list("/volumes")["Volumes"].as_array().into_iter().flatten() {
+        let name = volume["Name"].as_str().unwrap();
+        raw(host, "DELETE", &format!("/volumes/{name}"), "text/plain", b"");
+    }
 }
