@@ -59,13 +59,22 @@ impl Own {
 impl Drop for Own {
     fn drop(&mut self) {
         self.kill();
-        let helper = self.folder.path().join("run/containerd/containerd.pid");
-        let pid = std::fs::read_to_string(helper).unwrap_or_default();
-        let line = std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
-        if line.contains(&self.folder.path().display().to_string()) {
-            Command::new("kill").args(["-KILL", pid.trim()]).status().ok();
-        }
+        end_helpers(self.folder.path());
         unmount(self.folder.path());
+    }
+}
+
+/// Ends what a killed engine forgot: its helpers, which have its folder among their arguments, and their children.
+fn end_helpers(folder: &Path) {
+    let ours = format!("{}/", folder.display());
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if line.contains(&ours) && pid != std::process::id() {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            let children = children.split_whitespace().map(str::to_owned);
+            Command::new("kill").arg("-KILL").args(children).arg(pid.to_string()).stderr(Stdio::null()).status().ok();
+        }
     }
 }
 
