@@ -145,10 +145,13 @@ impl DockerProvider {
         Instant::now() + self.options.request_timeout
     }
 
-    /// Refuses what cannot be made, before anything is sent.
+    /// Refuses what cannot be made, and what would be made without the volume that it had.
     async fn accepted<T>(&self, order: &Order<'_>, work: impl Future<Output = Result<T, place::Ended>>) -> Outcome<T> {
         match self.accepts(order.blueprint) {
-            Ok(()) => outcome(work.await),
+            Ok(()) => match self.place(order.ident).must_have_its_volume(order.resources).await {
+                Ok(()) => outcome(work.await),
+                Err(refusal) => outcome(Err(refusal)),
+            },
             Err(why) => rejected(RejectionClass::Invalid, why),
         }
     }

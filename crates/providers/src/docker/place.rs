@@ -143,6 +143,16 @@ impl<'a> Place<'a> {
         self.engine.volume(name, self.deadline()).await.map_err(|trouble| self.unseen(trouble))
     }
 
+    /// What has its volume on record and not at the engine would begin anew, and look well: it is not brought up.
+    pub(super) async fn must_have_its_volume(&self, known: &[Resource]) -> Result<(), Ended> {
+        let Some(volume) = known.iter().find(|resource| resource.kind == ResourceKind::Storage) else { return Ok(()) };
+        if self.volume(&name_of(self.ident, ResourceKind::Storage)).await?.is_some() {
+            return Ok(());
+        }
+        let why = format!("its volume {} is gone; put it back, or destroy the instance", volume.id);
+        Err(rejected(RejectionClass::Invalid, why))
+    }
+
     /// There is a base to make something in, and it is not sealed.
     pub(super) async fn must_have_base(&self) -> Result<(), Ended> {
         let name = name_of(self.ident, ResourceKind::Base);

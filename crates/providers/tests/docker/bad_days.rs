@@ -188,6 +188,24 @@ async fn a_container_that_was_removed_by_hand_is_made_again() {
 
 #[tokio::test]
 #[ignore = "needs a Docker engine: cargo xtask engines"]
+async fn a_container_whose_volume_was_removed_by_hand_is_not_made_again_without_it() {
+    for kind in [Kind::Docker, Kind::Podman] {
+        let world = World::at(kind.host());
+        world.ensure_all(&blueprint()).await;
+        let (name, volume) = (&world.ident.name, world.resource(ResourceKind::Storage));
+        by_hand(&kind.host(), "DELETE", &format!("/containers/{name}?force=1"), &Value::Null);
+        by_hand(&kind.host(), "DELETE", &format!("/volumes/{}", volume.id), &Value::Null);
+        let order = Order { ident: &world.ident, blueprint: &blueprint(), resources: &[volume] };
+        assert_eq!(class(world.provider.start(&order).await), RejectionClass::Invalid);
+        assert_eq!(class(world.provider.update(&order, true).await), RejectionClass::Invalid);
+        let seen = world.provider.observe(&world.ident).await.unwrap();
+        assert!(!seen.found.iter().any(|found| found.resource.kind == ResourceKind::Storage), "{seen:?}");
+        world.remove().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a Docker engine: cargo xtask engines"]
 async fn a_container_that_was_renamed_by_hand_gets_its_name_back() {
     for kind in [Kind::Docker, Kind::Podman] {
         let world = World::at(kind.host());
