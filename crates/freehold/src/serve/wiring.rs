@@ -215,9 +215,13 @@ pub(crate) fn opener(name: &str, settings: &ProviderConfig, data_dir: &Path) -> 
 }
 
 fn fly_options(name: &str, settings: &FlyConfig) -> Result<FlyOptions, Failure> {
-    let token = read(&settings.token())?.ok_or_else(|| {
-        Failure::usage(format!("providers.{name}: it needs a token")).hint("name its place: token_env or token_file")
-    })?;
+    let env = |name: &str| std::env::var(name).ok();
+    let unusable = |why: String| {
+        Failure::usage(format!("providers.{name}.token: {why}"))
+            .hint("put an organisation's token into the variable of token_env, or the file of token_file")
+    };
+    let token = settings.token().read(&env).map_err(|error| unusable(error.to_string()))?;
+    let token = token.ok_or_else(|| unusable("no place for it is named".to_owned()))?;
     Ok(FlyOptions {
         api_url: settings.api_url.expose().to_owned(),
         token: token.expose().to_owned(),
