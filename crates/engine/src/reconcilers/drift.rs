@@ -10,7 +10,7 @@ use freehold_domain::event::{Actor, EventKind};
 use freehold_domain::ids::InstanceId;
 use freehold_domain::operation::OperationKind;
 use freehold_domain::reservation::{Power, Reservation};
-use freehold_domain::resource::{Resource, RuntimeState};
+use freehold_domain::resource::{Observation, Resource, RuntimeState};
 use freehold_domain::run::Work;
 use freehold_domain::time::Timestamp;
 
@@ -43,16 +43,11 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
     let since = registered.operation.finished_at.unwrap_or(begun_at);
     // A clock that is behind the others does not turn back what is on record.
     let now = world.clock.now().max(reservation.updated_at);
-    let seen = match world.provider(&reservation.provider) {
-        Some(provider) => {
-            let ident = world.idents.of(instance, &reservation.context);
-            let seen = provider.observe(&ident).await;
-            let outcome = if seen.is_ok() { "answered" } else { "unanswered" };
-            world.meter.provider_request(reservation.provider.as_str(), "observe", outcome);
-            seen.ok().filter(|observation| observation.conclusive)
-        }
-        None => None,
-    };
+    let mut seen = look(world, &reservation).await;
+    if seen.as_ref().is_some_and(|observation| reservation.lost(observation).is_some()) {
+        // A list that leaves something out once is no reason to alarm anybody.
+        seen = look(world, &reservation).await;
+    }
     let lost = seen.as_ref().and_then(|observation| reservation.lost(observation));
     let seen = match lost {
         Some(Resource { kind, id, region: _, handle: _ }) => {
@@ -83,6 +78,15 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
         Err(StoreError::Refused(_) | StoreError::Missing(_)) => Ok(()),
         Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Corrupt(_))) => Err(error),
     }
+}
+
+/// What is there, if that is sure.
+async fn look(world: &World, reservation: &Reservation) -> Option<Observation> {
+    let provider = world.provider(&reservation.provider)?;
+    let seen = provider.observe(&world.idents.of(reservation.instance, &reservation.context)).await;
+    let outcome = if seen.is_ok() { "answered" } else { "unanswered" };
+    world.meter.provider_request(reservation.provider.as_str(), "observe", outcome);
+    seen.ok().filter(|observation| observation.conclusive)
 }
 
 /// Tells of what is gone: once, because the state that says so is on record from then on.
