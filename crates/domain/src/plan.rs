@@ -83,6 +83,8 @@ pub struct Situation<'a> {
     pub in_the_way: Option<&'a RecordsView>,
     /// Whether the instance gets a volume.
     pub wants_storage: bool,
+    /// Whether the provider names an endpoint for what is on record. What answers nobody is not published.
+    pub has_endpoint: bool,
     /// What the provider can promise.
     pub capabilities: Capabilities,
     /// How patient to be.
@@ -198,6 +200,7 @@ pub fn next(situation: &Situation<'_>) -> Next {
 /// Canonical success is stronger than a provider's error, as long as nothing was done to undo it.
 fn may_still_complete(situation: &Situation<'_>) -> bool {
     CanonicalSuccess::establish(situation.records).is_some()
+        && situation.has_endpoint
         && !situation.run.reservation.intent.is_destroy()
         && !situation.run.is_being_undone()
 }
@@ -246,6 +249,10 @@ fn forward(situation: &Situation<'_>) -> Next {
     }
     if let Some(unready) = ready(situation) {
         return unready;
+    }
+    if CanonicalSuccess::establish(situation.records).is_some() && !situation.has_endpoint {
+        // It was made and is not up, or not known to be. Making it again could make a second one.
+        return attempt(situation, Action::Start, Exhausted::GivesUp(FailureCode::ProviderProvisionFailed));
     }
     if !situation.records.row_is_active() {
         if situation.records.row.is_some() {

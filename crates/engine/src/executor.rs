@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use freehold_domain::ids::OperationId;
 use freehold_domain::lease::Lease;
-use freehold_domain::operation::{Failure, FailureCode, OperationKind, OperationStatus, Step, StepStatus};
+use freehold_domain::operation::{OperationKind, OperationStatus, Step, StepStatus};
 use freehold_domain::plan::{self, Action, Next, Situation};
 use freehold_domain::protection::{Protection, stands};
 use freehold_domain::records::RecordsView;
@@ -170,11 +170,15 @@ impl Executor {
         loop {
             let now = going.clock.now(&self.world, &going.run);
             let foreseen = going.foreseen(now);
+            let provider = self.world.provider(&foreseen.reservation.provider);
+            let endpoint = provider.and_then(|provider| provider.endpoint(&foreseen.reservation.resources));
             let next = plan::next(&Situation {
                 run: &foreseen,
                 records: &going.records,
                 in_the_way: going.in_the_way.as_ref(),
                 wants_storage: going.wants_storage,
+                // Of a provider that this node does not have nothing is known.
+                has_endpoint: endpoint.is_some() || provider.is_none(),
                 capabilities: self.world.capabilities(&foreseen.reservation.provider),
                 patience: self.world.policy.patience(),
                 now,
@@ -189,19 +193,18 @@ impl Executor {
                     Some(Worked::Resting(until))
                 }
                 Next::Nothing => Some(Worked::Over),
-                Next::Complete(proof) => {
-                    let provider = self.world.provider(&foreseen.reservation.provider);
-                    let endpoint = provider.and_then(|p| p.endpoint(&foreseen.reservation.resources));
-                    let settlement = match endpoint {
-                        Some(endpoint) => Settlement::Complete { proof, endpoint },
-                        None => Settlement::GiveUp(Failure {
-                            code: FailureCode::ProviderProvisionFailed,
-                            rejection: None,
-                            detail: "the provider names no endpoint for it".to_owned(),
-                        }),
-                    };
-                    self.settle(&mut going, Step::Complete, settlement, now).await?
-                }
+                Next::Complete(proof) => match endpoint {
+                    Some(endpoint) => {
+                        let settlement = Settlement::Complete { proof, endpoint };
+                        self.settle(&mut going, Step::Complete, settlement, now).await?
+                    }
+                    // Only a node that has the provider can say where it answers.
+                    None => {
+                        let until = now.plus(self.world.policy.retry_max);
+                        self.note(&mut going, Then::Rest(until), now).await?;
+                        Some(Worked::Resting(until))
+                    }
+                },
                 Next::GiveUp(failure) => {
                     self.settle(&mut going, Step::Release, Settlement::GiveUp(failure), now).await?
                 }
@@ -209,10 +212,7 @@ impl Executor {
                     self.settle(&mut going, Step::Release, Settlement::Release { evidence, failure }, now).await?
                 }
                 Next::Succeed => {
-                    let provider = self.world.provider(&foreseen.reservation.provider);
-                    let routable = foreseen.reservation.is_active();
-                    let endpoint =
-                        provider.filter(|_| routable).and_then(|p| p.endpoint(&foreseen.reservation.resources));
+                    let endpoint = endpoint.filter(|_| foreseen.reservation.is_active());
                     self.settle(&mut going, Step::Complete, Settlement::Succeed { endpoint }, now).await?
                 }
                 Next::Fail(failure) => self.settle(&mut going, Step::Complete, Settlement::Fail(failure), now).await?,

@@ -269,6 +269,7 @@ fn take_commit(model: &Freehold, state: &mut State, number: usize) {
         records: &executor.records,
         in_the_way: None,
         wants_storage: false,
+        has_endpoint: true,
         capabilities: Capabilities {
             names: Names::Unique,
             seals: true,

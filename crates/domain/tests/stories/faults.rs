@@ -83,6 +83,33 @@ fn a_region_without_room_sends_everything_to_the_next_one_whatever_goes_wrong_on
 }
 
 #[test]
+fn what_answers_nobody_is_brought_up_and_published_once_it_does() {
+    for capabilities in PROVIDERS {
+        for mute in [Duration::from_secs(1), DEADLINE / 2] {
+            let world = World::admitted(capabilities, Plot { mute, ..Plot::default() }).settled();
+            assert_eq!(world.run.reservation.status, Status::Completed);
+            assert!(ResourceKind::ALL.iter().all(|kind| world.live(*kind) == 1));
+            assert!(world.now.since(START) >= mute, "it was published before it answered");
+        }
+    }
+}
+
+#[test]
+fn what_never_answers_is_given_up_and_removed_whatever_else_goes_wrong() {
+    for capabilities in PROVIDERS {
+        for at in 0..ACTS_MAX {
+            for fault in Fault::ALL {
+                let plot = Plot { mute: 10 * DEADLINE, ..one_fault(at, fault) };
+                let world = World::admitted(capabilities, plot).settled();
+                let status = world.run.reservation.status;
+                assert!(matches!(status, Status::Released { .. }), "{fault:?} at {at} on {capabilities:?}: {status:?}");
+                settles_in_time(&world);
+            }
+        }
+    }
+}
+
+#[test]
 fn when_every_region_is_full_nothing_is_left_and_the_caller_is_told_so() {
     for capabilities in PROVIDERS {
         let plot =

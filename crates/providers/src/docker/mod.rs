@@ -148,8 +148,9 @@ impl DockerProvider {
     /// Refuses what cannot be made, and what would be made without the volume that it had.
     async fn accepted<T>(&self, order: &Order<'_>, work: impl Future<Output = Result<T, place::Ended>>) -> Outcome<T> {
         match self.accepts(order.blueprint) {
-            Ok(()) => match self.place(order.ident).must_have_its_volume(order.resources).await {
-                Ok(()) => outcome(work.await),
+            // On the heap: one state machine within another outgrows a thread's stack in a build without optimisation.
+            Ok(()) => match Box::pin(self.place(order.ident).must_have_its_volume(order.resources)).await {
+                Ok(()) => outcome(Box::pin(work).await),
                 Err(refusal) => outcome(Err(refusal)),
             },
             Err(why) => rejected(RejectionClass::Invalid, why),

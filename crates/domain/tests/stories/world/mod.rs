@@ -285,6 +285,7 @@ impl World {
             records: &records,
             in_the_way: None,
             wants_storage: true,
+            has_endpoint: self.now.since(START) >= self.plot.mute,
             capabilities: self.capabilities,
             patience: PATIENCE,
             now: self.now,

@@ -96,6 +96,8 @@ pub(crate) struct Plot {
     pub(crate) blind_looks: u32,
     /// So many looks after a removal still find what was removed.
     pub(crate) stale_looks: u32,
+    /// So long the provider names no endpoint for what it made.
+    pub(crate) mute: Duration,
     /// Where it may be made, in order; empty: the provider has no regions.
     pub(crate) regions: &'static [&'static str],
     /// What was written to the records is not read before then.
