@@ -48,7 +48,8 @@ impl Run {
     pub fn is_being_undone(&self) -> bool {
         let Self { reservation, operation } = self;
         let given_up = matches!(reservation.status, Status::NeedsReconciliation { .. });
-        // Going forward only extra copies are removed, and what is in a region without room. A removal in doubt after giving up may have been the runtime's.
+        // Going forward only extra copies are removed, and what is in a region without room. A removal in doubt after
+        // giving up may have been the runtime's.
         let removing = operation.step(Step::Remove).is_some_and(|record| match record.status {
             StepStatus::Noted | StepStatus::Unknown => given_up,
             StepStatus::Done | StepStatus::Failed | StepStatus::Rejected => false,

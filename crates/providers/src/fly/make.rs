@@ -223,19 +223,19 @@ impl FlyProvider {
         }
     }
 
-    /// The instance's own machine, which something is to be done with.
-    async fn own_machine(&self, order: &Order<'_>) -> Result<(String, Machine), Outcome<Made>> {
+    /// The instance's own machine, which something is to be done with; without it if it was removed behind our back.
+    async fn own_machine(&self, order: &Order<'_>) -> Result<(String, Option<Machine>), Outcome<Made>> {
         let app = names::app(&self.app_prefix, order.ident);
         let known = own(order.resources, ResourceKind::Runtime);
         let Some(known) = known else {
             return Err(rejected(RejectionClass::Invalid, "there is no machine on record"));
         };
         match self.machine(&app, &known.id).await {
-            Ok(Some(machine)) if self.is_ours(&machine, order.ident) => Ok((app, machine)),
+            Ok(Some(machine)) if self.is_ours(&machine, order.ident) => Ok((app, Some(machine))),
             Ok(Some(_)) => {
                 Err(rejected(RejectionClass::ConflictForeign, format!("machine {} is somebody else's", known.id)))
             }
-            Ok(None) => Err(Outcome::NotSent(format!("machine {} is not there", known.id))),
+            Ok(None) => Ok((app, None)),
             Err(why) => Err(Outcome::NotSent(why)),
         }
     }
@@ -260,7 +260,9 @@ impl FlyProvider {
 
     pub(super) async fn start_machine(&self, order: &Order<'_>) -> Outcome<Made> {
         let (app, machine) = match self.own_machine(order).await {
-            Ok(own) => own,
+            Ok((app, Some(machine))) => (app, machine),
+            // Its name is unique: one that is only out of sight is found by it.
+            Ok((_, None)) => return self.make_machine(order).await,
             Err(outcome) => return outcome,
         };
         if machine.state == "started" {
@@ -271,7 +273,8 @@ impl FlyProvider {
 
     pub(super) async fn stop_machine(&self, order: &Order<'_>) -> Outcome<Made> {
         let (app, machine) = match self.own_machine(order).await {
-            Ok(own) => own,
+            Ok((app, Some(machine))) => (app, machine),
+            Ok((app, None)) => return Outcome::NotSent(format!("the machine of {app} is not there")),
             Err(outcome) => return outcome,
         };
         let stopped = Made { resource: machine.resource(), runtime: Some(RuntimeState::Stopped) };
@@ -297,7 +300,9 @@ impl FlyProvider {
 
     pub(super) async fn restart_machine(&self, order: &Order<'_>) -> Outcome<Made> {
         let (app, machine) = match self.own_machine(order).await {
-            Ok(own) => own,
+            Ok((app, Some(machine))) => (app, machine),
+            // Its name is unique: one that is only out of sight is found by it.
+            Ok((_, None)) => return self.make_machine(order).await,
             Err(outcome) => return outcome,
         };
         // One that is down has nothing to stop, and the API refuses to restart it.
@@ -312,7 +317,8 @@ impl FlyProvider {
             return rejected(RejectionClass::Invalid, why);
         }
         let (app, machine) = match self.own_machine(order).await {
-            Ok(own) => own,
+            Ok((app, Some(machine))) => (app, machine),
+            Ok((app, None)) => return Outcome::NotSent(format!("the machine of {app} is not there")),
             Err(outcome) => return outcome,
         };
         let secrets = match self.set_secrets(&app, blueprint).await {

@@ -146,7 +146,10 @@ async fn what_is_deleted_by_hand_is_seen_to_be_gone() {
     assert_eq!((seen.runtime.clone(), seen.found.len()), (RuntimeState::Missing, 2), "{seen:?}");
     assert!(seen.reference.contains("fly-request-id"), "{seen:?}");
     let order = Order { ident: &lab.ident, blueprint: &blueprint(), resources: &known };
-    assert!(matches!(lab.provider.start(&order).await, Outcome::NotSent(_)));
+    assert!(matches!(lab.provider.stop(&order).await, Outcome::NotSent(_)));
+    let again = made(lab.provider.start(&order).await);
+    assert!(!again.same_thing(&known[2]), "it is made again, over its own volume");
+    assert_eq!(lab.fly.world().tally(&lab.app).machines_live, 1);
     assert_eq!(lab.provider.destroy(&lab.ident, &known[2]).await, Outcome::Done(()));
 }
 
