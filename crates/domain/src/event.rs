@@ -53,8 +53,16 @@ events! {
     SubscriptionBootstrapped = "subscription_bootstrapped",
     /// The subscription could not be started.
     SubscriptionBootstrapFailed = "subscription_bootstrap_failed",
-    /// A provision gave up with an active row that has no subscription: it is never routable.
+    /// An active row has no subscription: its instance is not routable, and is only if one appears.
     SubscriptionBootstrapQuarantined = "subscription_bootstrap_quarantined",
+    /// An instance that the records know was taken in: the registry had not seen it.
+    Backfilled = "backfilled",
+    /// The records lost something of a complete instance, and it was written again.
+    RecordsMended = "records_mended",
+    /// Billing suspended the subscription: the instance is to stop.
+    Suspended = "subscription_suspended",
+    /// Billing resumed the subscription.
+    Resumed = "subscription_resumed",
     /// A start, stop, restart or update was accepted.
     OperationStarted = "operation_started",
     /// The runtime was started.

@@ -30,11 +30,15 @@ pub enum OperationKind {
     Recover,
     /// Remove what nothing refers to.
     Sweep,
+    /// Take in an instance that the records know and the registry did not: publish it once it is found and paid for.
+    Adopt,
+    /// Write again what the records lost of a complete instance.
+    Mend,
 }
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Provision,
         Self::Destroy,
         Self::Start,
@@ -43,6 +47,8 @@ impl OperationKind {
         Self::Update,
         Self::Recover,
         Self::Sweep,
+        Self::Adopt,
+        Self::Mend,
     ];
 
     /// The kind's name on the wire and in the store.
@@ -57,6 +63,8 @@ impl OperationKind {
             Self::Update => "update",
             Self::Recover => "recover",
             Self::Sweep => "sweep",
+            Self::Adopt => "adopt",
+            Self::Mend => "mend",
         }
     }
 }

@@ -77,14 +77,16 @@ const READY_LOOK_MIN: Duration = Duration::from_millis(20);
 pub struct Situation<'a> {
     /// The instance and the operation at hand.
     pub run: &'a Run,
-    /// What the records say of the instance.
-    pub records: &'a RecordsView,
+    /// What the records say of the instance; `None` while they do not answer.
+    pub records: Option<&'a RecordsView>,
     /// Another instance that takes the last place in the context, where the records know one.
     pub in_the_way: Option<&'a RecordsView>,
     /// Whether the instance gets a volume.
     pub wants_storage: bool,
     /// Whether the provider names an endpoint for what is on record. What answers nobody is not published.
     pub has_endpoint: bool,
+    /// Whether a subscription may be started without billing when billing does not answer.
+    pub billing_falls_back: bool,
     /// What the provider can promise.
     pub capabilities: Capabilities,
     /// How patient to be.
@@ -104,6 +106,8 @@ pub enum Action {
     InsertRecord,
     /// Start the subscription.
     Subscribe,
+    /// Start the subscription without billing, which hears of it later.
+    SubscribeLocally,
     /// Make creation under the ident impossible.
     Seal,
     /// Remove a resource.
@@ -130,7 +134,7 @@ impl Action {
             Self::Ensure(kind) => Step::making(*kind),
             Self::Look(step) => *step,
             Self::InsertRecord => Step::Record,
-            Self::Subscribe => Step::Subscribe,
+            Self::Subscribe | Self::SubscribeLocally => Step::Subscribe,
             Self::Seal => Step::Seal,
             Self::Remove(_) => Step::Remove,
             Self::EndSubscription => Step::EndSubscription,
@@ -184,6 +188,7 @@ pub fn next(situation: &Situation<'_>) -> Next {
         Status::InProgress if reservation.intent.is_destroy() => clean_up(situation),
         Status::InProgress => forward(situation),
         Status::NeedsReconciliation { .. } if may_still_complete(situation) => finish(situation),
+        Status::NeedsReconciliation { .. } if may_be_canonical(situation) => wait_for_records(situation),
         Status::NeedsReconciliation { .. } | Status::Released { .. } => clean_up(situation),
         Status::Completed if reservation.intent.is_destroy() => clean_up(situation),
         Status::Completed => match operation.kind {
@@ -193,16 +198,40 @@ pub fn next(situation: &Situation<'_>) -> Next {
             OperationKind::Restart => power(situation, &Action::Restart),
             OperationKind::Update => power(situation, &Action::Update),
             OperationKind::Sweep => sweep(situation),
+            OperationKind::Adopt | OperationKind::Mend => pair(situation),
         },
     }
 }
 
 /// Canonical success is stronger than a provider's error, as long as nothing was done to undo it.
 fn may_still_complete(situation: &Situation<'_>) -> bool {
-    CanonicalSuccess::establish(situation.records).is_some()
+    situation.proof().is_some()
         && situation.has_endpoint
         && !situation.run.reservation.intent.is_destroy()
         && !situation.run.is_being_undone()
+}
+
+/// Whether canonical success may be on record, and nobody can say: nothing is undone on a guess.
+fn may_be_canonical(situation: &Situation<'_>) -> bool {
+    let Run { reservation, operation } = situation.run;
+    let written = operation.step(Step::Record).is_some();
+    let unknown = situation.records.is_none() && stands(Protection::SilenceIsNoAnswer);
+    unknown && written && !reservation.intent.is_destroy() && !situation.run.is_being_undone()
+}
+
+/// Puts the operation down until the records may answer again: ever more seldom, and not past the deadline.
+fn wait_for_records(situation: &Situation<'_>) -> Next {
+    let Run { operation, .. } = situation.run;
+    let asked = operation.step(Step::CheckActive).map_or(1, |record| record.attempts.max(1));
+    let until = situation.now.plus(pause(situation, asked));
+    Next::Rest(if situation.now < operation.deadline { until.min(operation.deadline) } else { until })
+}
+
+impl Situation<'_> {
+    /// Canonical success, where the records answered and hold it.
+    fn proof(&self) -> Option<CanonicalSuccess> {
+        self.records.and_then(CanonicalSuccess::establish)
+    }
 }
 
 fn finish(situation: &Situation<'_>) -> Next {
@@ -216,7 +245,7 @@ fn finish(situation: &Situation<'_>) -> Next {
             next => next,
         };
     }
-    match CanonicalSuccess::establish(situation.records) {
+    match situation.proof() {
         Some(proof) => Next::Complete(proof),
         None => clean_up(situation),
     }
@@ -230,10 +259,17 @@ fn forward(situation: &Situation<'_>) -> Next {
     if let Some(evidence) = situation.in_the_way.and_then(|other| ActiveInstanceExists::establish(reservation, other)) {
         return Next::Release { evidence: Release::ActiveInstanceExists(evidence), failure: None };
     }
+    if may_be_canonical(situation) {
+        return wait_for_records(situation);
+    }
     if situation.now >= operation.deadline {
+        if unbilled(situation) {
+            return attempt(situation, Action::SubscribeLocally, Exhausted::GoesOn);
+        }
         let last = operation.steps.iter().rev().find_map(|record| record.last_error.as_deref());
         return give_up(situation, FailureCode::DeadlineExceeded, None, last.unwrap_or("the deadline passed"));
     }
+    let Some(records) = situation.records else { return wait_for_records(situation) };
     if let Some(storage) = stranded(situation) {
         return attempt(
             situation,
@@ -250,18 +286,65 @@ fn forward(situation: &Situation<'_>) -> Next {
     if let Some(unready) = ready(situation) {
         return unready;
     }
-    if CanonicalSuccess::establish(situation.records).is_some() && !situation.has_endpoint {
+    if situation.proof().is_some() && !situation.has_endpoint {
         // It was made and is not up, or not known to be. Making it again could make a second one.
         return attempt(situation, Action::Start, Exhausted::GivesUp(FailureCode::ProviderProvisionFailed));
     }
-    if !situation.records.row_is_active() {
-        if situation.records.row.is_some() {
+    if !records.row_is_active() {
+        if records.closed || records.row.is_some() {
             let why = "the canonical row is marked destroyed";
             return give_up(situation, FailureCode::InstanceRecordInsertFailed, None, why);
         }
         return attempt(situation, Action::InsertRecord, Exhausted::GivesUp(FailureCode::InstanceRecordInsertFailed));
     }
-    attempt(situation, Action::Subscribe, Exhausted::GivesUp(FailureCode::SubscriptionBootstrapFailed))
+    subscribe(situation)
+}
+
+/// Starts the subscription: with billing as long as there is time, and without it where that is allowed.
+fn subscribe(situation: &Situation<'_>) -> Next {
+    match attempt(situation, Action::Subscribe, Exhausted::GivesUp(FailureCode::SubscriptionBootstrapFailed)) {
+        Next::GiveUp(_) if unbilled(situation) => attempt(situation, Action::SubscribeLocally, Exhausted::GoesOn),
+        next => next,
+    }
+}
+
+/// Whether everything exists and only billing does not answer, which is no reason to take it away again where the
+/// configuration says so. A refusal is an answer.
+fn unbilled(situation: &Situation<'_>) -> bool {
+    let step = situation.run.operation.step(Step::Subscribe);
+    let unanswered = step.is_some_and(|record| record.status != StepStatus::Rejected);
+    let recorded = situation.records.is_some_and(|records| records.row_is_active() && records.subscription.is_none());
+    situation.billing_falls_back && unanswered && recorded
+}
+
+/// Brings together an instance that exists and its records: what was taken in waits for them, and what they lost is
+/// written again. Never gives up: the instance is there.
+fn pair(situation: &Situation<'_>) -> Next {
+    let Run { reservation, operation } = situation.run;
+    let Some(records) = situation.records else { return wait_for_records(situation) };
+    if records.closed {
+        let detail = "the records say that it is destroyed".to_owned();
+        return Next::Fail(Failure { code: FailureCode::InstanceRecordInsertFailed, rejection: None, detail });
+    }
+    let found = reservation.resource(ResourceKind::Runtime).is_some() && situation.has_endpoint;
+    if !found || !operation.has_done(Step::Ready) {
+        return attempt(situation, Action::Look(Step::Ready), Exhausted::GoesOn);
+    }
+    if let Some(proof) = situation.proof() {
+        return Next::Complete(proof);
+    }
+    let ended = records.subscription.is_some();
+    if operation.kind == OperationKind::Adopt || ended {
+        // Not written here, so not ours to make up: looked at again when somebody asks, and by itself.
+        return Next::Rest(situation.now.plus(pause(situation, operation.attempt.max(1))));
+    }
+    if !records.row_is_active() {
+        return attempt(situation, Action::InsertRecord, Exhausted::GoesOn);
+    }
+    if unbilled(situation) && situation.now >= operation.deadline {
+        return attempt(situation, Action::SubscribeLocally, Exhausted::GoesOn);
+    }
+    attempt(situation, Action::Subscribe, Exhausted::GoesOn)
 }
 
 /// A volume in a region that has no room for its runtime, while there is another region to try. Nothing ever ran on it.
@@ -386,19 +469,29 @@ fn last_possible_send(reservation: &Reservation, lease: Duration) -> Timestamp {
 
 /// Ends the subscription and marks the row, then releases.
 fn conclude(situation: &Situation<'_>, evidence: Release) -> Next {
+    let Run { reservation, .. } = situation.run;
+    // Nothing was ever sent, so nothing can be on record.
+    let untouched = RecordsView::default();
+    let records = match situation.records {
+        Some(records) => records,
+        None if !reservation.work_started() => &untouched,
+        None => return wait_for_records(situation),
+    };
     // Where there is a row a subscription may have been started that the records know nothing of.
-    let in_doubt = situation.records.row.is_some()
-        && situation.records.subscription.is_none()
+    let in_doubt = records.row.is_some()
+        && records.subscription.is_none()
         && !situation.run.operation.has_done(Step::EndSubscription)
         && stands(Protection::DoubtfulBillingEnds);
-    let paid = situation.records.subscription_is_active() && stands(Protection::DestroyEndsBilling);
+    let paid = records.subscription_is_active() && stands(Protection::DestroyEndsBilling);
     if in_doubt || paid {
         return attempt(situation, Action::EndSubscription, Exhausted::GoesOn);
     }
-    if situation.records.row_is_active() {
+    // An executor that lost its right may still write a row: it is to find the door closed.
+    let may_come = !records.closed && reservation.work_started() && stands(Protection::RecordsAreClosed);
+    if records.row_is_active() || may_come {
         return attempt(situation, Action::MarkDestroyed, Exhausted::GoesOn);
     }
-    match situation.run.reservation.status {
+    match reservation.status {
         Status::Released { .. } => Next::Succeed,
         Status::InProgress | Status::NeedsReconciliation { .. } | Status::Completed => {
             Next::Release { evidence, failure: None }

@@ -30,16 +30,22 @@ pub struct InstanceRow {
 pub enum SubscriptionStatus {
     /// Running.
     Active,
+    /// Not paid for at the moment: the instance is kept, and is not to run.
+    Suspended,
     /// Over, for ever.
     Ended,
 }
 
 impl SubscriptionStatus {
+    /// Every status.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Suspended, Self::Ended];
+
     /// The status's name on the wire and in the store.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Suspended => "suspended",
             Self::Ended => "ended",
         }
     }
@@ -62,6 +68,8 @@ pub struct Subscription {
     pub started_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// Whether billing knows of it. One that was started without billing is reported later.
+    pub reported: bool,
 }
 
 /// Everything the records say of one instance.
@@ -71,6 +79,8 @@ pub struct RecordsView {
     pub row: Option<InstanceRow>,
     /// Its subscription.
     pub subscription: Option<Subscription>,
+    /// Whether it is closed: no row of it will ever be active again, whoever writes how late.
+    pub closed: bool,
 }
 
 impl RecordsView {
@@ -80,10 +90,19 @@ impl RecordsView {
         self.row.as_ref().is_some_and(|row| row.destroyed_at.is_none())
     }
 
-    /// Whether there is a subscription that runs.
+    /// Whether there is a subscription that has not ended. A suspended one stands: the instance is kept.
     #[must_use]
     pub fn subscription_is_active(&self) -> bool {
-        self.subscription.as_ref().is_some_and(|subscription| subscription.status == SubscriptionStatus::Active)
+        self.subscription.as_ref().is_some_and(|subscription| match subscription.status {
+            SubscriptionStatus::Active | SubscriptionStatus::Suspended => true,
+            SubscriptionStatus::Ended => false,
+        })
+    }
+
+    /// Whether the instance is not to run, because nobody pays at the moment.
+    #[must_use]
+    pub fn is_suspended(&self) -> bool {
+        self.subscription.as_ref().is_some_and(|subscription| subscription.status == SubscriptionStatus::Suspended)
     }
 }
 

@@ -205,6 +205,8 @@ pub struct Reservation {
     pub price_version: PriceVersion,
     /// Where it may be, in the order of preference; empty where the provider has no regions.
     pub regions: Vec<String>,
+    /// What its base is called at the provider, where it was not made here and has a name of its own.
+    pub named: Option<String>,
     /// What it runs.
     pub spec: FrozenSpec,
     /// How far it is.

@@ -85,7 +85,12 @@ impl InstanceStatus {
                 OperationKind::Start => return Self::Starting,
                 OperationKind::Restart | OperationKind::Update => return Self::Restarting,
                 OperationKind::Recover => return Self::Recovering,
-                OperationKind::Stop | OperationKind::Provision | OperationKind::Destroy | OperationKind::Sweep => {}
+                OperationKind::Adopt => return Self::Quarantined,
+                OperationKind::Stop
+                | OperationKind::Provision
+                | OperationKind::Destroy
+                | OperationKind::Sweep
+                | OperationKind::Mend => {}
             }
         }
         let seen = reservation.runtime.as_ref().map(|(state, _)| state);

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use freehold_domain::plan::Action;
 use freehold_domain::protection::{Protection, stands};
 use freehold_domain::records::{InstanceRow, RecordsView, Subscription, SubscriptionStatus};
-use freehold_domain::reservation::{Power, Reservation};
+use freehold_domain::reservation::{Intent, Power, Reservation};
 use freehold_domain::resource::{Custody, Outcome, Rejection, RejectionClass, Resource, ResourceKind};
 use freehold_domain::run::{Effect, Finding, Run};
 use freehold_domain::time::Timestamp;
 
-use crate::ports::{Blueprint, Ident, Made, Order, Provider, RecordsError};
+use crate::ports::{Because, Blueprint, Ident, Made, Order, Provider, RecordsError, SubscriptionTerms};
 use crate::spec::Spec;
 use crate::world::World;
 
@@ -25,7 +25,7 @@ pub(crate) struct Acts<'a> {
     pub(crate) world: &'a World,
     pub(crate) run: &'a Run,
     /// What the records say; kept up to date by what is written.
-    pub(crate) records: &'a mut RecordsView,
+    pub(crate) records: &'a mut Option<RecordsView>,
     /// When the action began, by the store's clock.
     pub(crate) now: Timestamp,
 }
@@ -35,6 +35,7 @@ impl Acts<'_> {
         match action {
             Action::InsertRecord => self.insert_record().await,
             Action::Subscribe => self.subscribe().await,
+            Action::SubscribeLocally => self.subscribe_locally().await,
             Action::EndSubscription => self.end_subscription().await,
             Action::MarkDestroyed => self.mark_destroyed().await,
             Action::Ensure(_)
@@ -53,7 +54,7 @@ impl Acts<'_> {
         let Some(provider) = self.world.provider(&reservation.provider) else {
             return Finding::NotSent(format!("provider `{}` is not configured on this node", reservation.provider));
         };
-        let ident = self.world.idents.of(reservation.instance, &reservation.context);
+        let ident = self.world.idents.of_reservation(reservation);
         let spec = operation.spec.as_ref().unwrap_or(&reservation.spec);
         match action {
             Action::Look(_) => self.look(provider.as_ref(), &ident).await,
@@ -79,9 +80,11 @@ impl Acts<'_> {
                     Err(error) => rejected(error.to_string()),
                 }
             }
-            Action::InsertRecord | Action::Subscribe | Action::EndSubscription | Action::MarkDestroyed => {
-                Finding::NotSent("the provider has no part in this".to_owned())
-            }
+            Action::InsertRecord
+            | Action::Subscribe
+            | Action::SubscribeLocally
+            | Action::EndSubscription
+            | Action::MarkDestroyed => Finding::NotSent("the provider has no part in this".to_owned()),
         }
     }
 
@@ -109,6 +112,7 @@ impl Acts<'_> {
             Action::Look(_)
             | Action::InsertRecord
             | Action::Subscribe
+            | Action::SubscribeLocally
             | Action::Seal
             | Action::Remove(_)
             | Action::EndSubscription
@@ -156,7 +160,7 @@ impl Acts<'_> {
             created_at: self.now,
             destroyed_at: None,
         };
-        let written = self.world.records.insert(row).await;
+        let written = self.world.records.insert(row, &self.because("its infrastructure exists")).await;
         self.recorded(written)
     }
 
@@ -165,47 +169,88 @@ impl Acts<'_> {
         let instance = reservation.instance;
         let proposed = self.world.mint_subscription();
         let price = &reservation.price_version;
-        let terms = match self.world.billing.start(instance, &reservation.context, price, proposed).await {
-            Outcome::Done(terms) => terms,
-            Outcome::NotSent(why) => return Finding::NotSent(why),
-            Outcome::Rejected(rejection) => return Finding::Rejected(rejection),
-            Outcome::Unknown(why) => return Finding::Unknown(why),
-        };
+        match self.world.billing.start(instance, &reservation.context, price, proposed).await {
+            Outcome::Done(terms) => self.subscription_put(terms, true).await,
+            Outcome::NotSent(why) => Finding::NotSent(why),
+            Outcome::Rejected(rejection) => Finding::Rejected(rejection),
+            Outcome::Unknown(why) => Finding::Unknown(why),
+        }
+    }
+
+    /// Without billing, which hears of it later.
+    async fn subscribe_locally(&mut self) -> Finding {
+        let proposed = self.world.mint_subscription();
+        match self.world.billing.fallback(&self.run.reservation.price_version, proposed) {
+            Some(terms) => self.subscription_put(terms, false).await,
+            None => rejected("nothing may be started without billing".to_owned()),
+        }
+    }
+
+    async fn subscription_put(&mut self, terms: SubscriptionTerms, reported: bool) -> Finding {
         let subscription = Subscription {
             id: terms.id,
-            instance,
+            instance: self.run.reservation.instance,
             status: SubscriptionStatus::Active,
             plan: terms.plan,
             price_version: terms.price_version,
             started_at: self.now,
             ended_at: None,
+            reported,
         };
-        let written = self.world.records.subscription_put(subscription).await;
+        let why = if reported { "its row is on record" } else { "billing does not answer; it is reported later" };
+        let written = self.world.records.subscription_put(subscription, &self.because(why)).await;
         self.recorded(written)
     }
 
     async fn end_subscription(&mut self) -> Finding {
-        let instance = self.run.reservation.instance;
+        let reservation = &self.run.reservation;
+        let instance = reservation.instance;
+        // What billing never heard of was used all the same: it hears of the start before the end.
+        if let Some(unreported) = self
+            .records
+            .as_ref()
+            .and_then(|records| records.subscription.as_ref())
+            .filter(|subscription| !subscription.reported)
+        {
+            let price = &unreported.price_version;
+            match self.world.billing.start(instance, &reservation.context, price, unreported.id).await {
+                Outcome::Done(_) | Outcome::Rejected(_) => {}
+                Outcome::NotSent(why) => return Finding::NotSent(why),
+                Outcome::Unknown(why) => return Finding::Unknown(why),
+            }
+        }
         match self.world.billing.end(instance, "instance_destroyed").await {
             Outcome::Done(()) => {}
             Outcome::NotSent(why) => return Finding::NotSent(why),
             Outcome::Rejected(rejection) => return Finding::Rejected(rejection),
             Outcome::Unknown(why) => return Finding::Unknown(why),
         }
-        let written = self.world.records.subscription_end(instance, self.now).await;
+        let written = self.world.records.subscription_end(instance, self.now, &self.because(&self.why_undone())).await;
         self.recorded(written)
     }
 
     async fn mark_destroyed(&mut self) -> Finding {
         let instance = self.run.reservation.instance;
-        let written = self.world.records.mark_destroyed(instance, self.now).await;
+        let written = self.world.records.mark_destroyed(instance, self.now, &self.because(&self.why_undone())).await;
         self.recorded(written)
+    }
+
+    fn because(&self, why: &str) -> Because {
+        Because::of(self.run.operation.id, why)
+    }
+
+    fn why_undone(&self) -> String {
+        match &self.run.reservation.intent {
+            Intent::Destroy { reason: Some(reason), .. } => format!("destroyed: {reason}"),
+            Intent::Destroy { reason: None, .. } => "destroyed".to_owned(),
+            Intent::Keep => "making it was given up".to_owned(),
+        }
     }
 
     fn recorded(&mut self, written: Result<RecordsView, RecordsError>) -> Finding {
         match written {
             Ok(view) => {
-                *self.records = view;
+                *self.records = Some(view);
                 Finding::Done(Effect::Nothing)
             }
             Err(RecordsError::Refused(why)) => rejected(why),

@@ -49,7 +49,8 @@ struct Going {
     lease: Lease,
     /// What came of the last step and is not committed yet.
     finding: Option<(Step, Finding)>,
-    records: RecordsView,
+    /// What the records say; `None` while they do not answer.
+    records: Option<RecordsView>,
     in_the_way: Option<RecordsView>,
     wants_storage: bool,
     clock: StoreTime,
@@ -163,10 +164,7 @@ impl Executor {
     async fn run(&self, claimed: Claimed) -> Result<Worked, StoreError> {
         let clock = StoreTime::of(&claimed, self.world.policy.lease);
         let Claimed { run, lease, .. } = claimed;
-        let mut going = match self.look_up(&run, &lease, clock).await {
-            Ok(going) => going,
-            Err(error) => return self.rest_blind(&lease, clock.now(&self.world, &run), &error).await,
-        };
+        let mut going = self.look_up(run, lease, clock).await;
         loop {
             let now = going.clock.now(&self.world, &going.run);
             let foreseen = going.foreseen(now);
@@ -174,11 +172,12 @@ impl Executor {
             let endpoint = provider.and_then(|provider| provider.endpoint(&foreseen.reservation.resources));
             let next = plan::next(&Situation {
                 run: &foreseen,
-                records: &going.records,
+                records: going.records.as_ref(),
                 in_the_way: going.in_the_way.as_ref(),
                 wants_storage: going.wants_storage,
                 // Of a provider that this node does not have nothing is known.
                 has_endpoint: endpoint.is_some() || provider.is_none(),
+                billing_falls_back: self.world.policy.billing_falls_back,
                 capabilities: self.world.capabilities(&foreseen.reservation.provider),
                 patience: self.world.policy.patience(),
                 now,
@@ -223,21 +222,23 @@ impl Executor {
         }
     }
 
-    /// Reads what the records say: the first step of every run.
-    async fn look_up(&self, run: &Run, lease: &Lease, clock: StoreTime) -> Result<Going, RecordsError> {
-        let reservation = &run.reservation;
-        let records = self.world.records.describe(reservation.instance).await?;
-        let unchecked = reservation.status == Status::InProgress && !run.operation.has_done(Step::CheckActive);
-        let in_the_way = if unchecked { self.in_the_way(reservation).await? } else { None };
-        Ok(Going {
-            run: run.clone(),
-            lease: lease.clone(),
-            finding: unchecked.then_some((Step::CheckActive, Finding::Done(Effect::Nothing))),
-            records,
-            in_the_way,
-            wants_storage: wants_storage(run),
-            clock,
-        })
+    /// Reads what the records say: the first step of every run. That they do not answer ends none: what needs them waits.
+    async fn look_up(&self, run: Run, lease: Lease, clock: StoreTime) -> Going {
+        let unchecked = run.reservation.status == Status::InProgress && !run.operation.has_done(Step::CheckActive);
+        let read = async {
+            let records = self.world.records.describe(run.reservation.instance).await?;
+            let in_the_way = if unchecked { self.in_the_way(&run.reservation).await? } else { None };
+            Ok::<_, RecordsError>((records, in_the_way))
+        };
+        let (finding, records, in_the_way) = match read.await {
+            Ok((records, in_the_way)) => {
+                let checked = unchecked.then_some((Step::CheckActive, Finding::Done(Effect::Nothing)));
+                (checked, Some(records), in_the_way)
+            }
+            Err(error) => (Some((Step::CheckActive, Finding::NotSent(error.to_string()))), None, None),
+        };
+        let wants_storage = wants_storage(&run);
+        Going { run, lease, finding, records, in_the_way, wants_storage, clock }
     }
 
     /// Another instance that takes the last place in the context, where the records know one. One whose destroy was
@@ -254,14 +255,6 @@ impl Executor {
             }
         }
         Ok(if standing.len() >= limit { standing.into_iter().next() } else { None })
-    }
-
-    /// Puts an operation down whose records cannot be read.
-    async fn rest_blind(&self, lease: &Lease, now: Timestamp, error: &RecordsError) -> Result<Worked, StoreError> {
-        let until = now.plus(self.world.policy.retry_min);
-        let finding = Some((Step::CheckActive, Finding::NotSent(error.to_string())));
-        self.world.store.note(lease, Note { at: now, finding, then: Then::Rest(until) }).await?;
-        Ok(Worked::Resting(until))
     }
 
     /// Notes an action's intent, then does it. What came of it waits for the next commit.
@@ -340,7 +333,8 @@ impl Executor {
         let after = run::settled(&going.run, going.lease.epoch, settle)?;
         let registered =
             Registered { reservation: after.run.reservation, operation: after.run.operation, route: after.route };
-        Ok(Some(self.world.render.provision(&registered, &going.records)))
+        let records = going.records.clone().unwrap_or_default();
+        Ok(Some(self.world.render.provision(&registered, &records)))
     }
 
     fn count_reconciled(&self, run: &Run) {

@@ -4,6 +4,7 @@ use freehold_domain::ids::InstanceId;
 use freehold_domain::lease::InstallId;
 use freehold_domain::owner::{Context, Owner};
 use freehold_domain::protection::{Protection, stands};
+use freehold_domain::reservation::Reservation;
 use ring::{digest, hmac};
 
 use crate::ports::{Ident, Tags};
@@ -44,7 +45,18 @@ impl Idents {
         Ident {
             instance,
             name: format!("fh-{}", instance.simple()),
+            given: None,
             tags: Tags { install: self.install.to_string(), instance: instance.to_string(), owner, mac },
+        }
+    }
+
+    /// The ident of what a reservation is for. What was not made here keeps the name that it has at the provider.
+    #[must_use]
+    pub fn of_reservation(&self, reservation: &Reservation) -> Ident {
+        let derived = self.of(reservation.instance, &reservation.context);
+        match &reservation.named {
+            Some(name) => Ident { given: Some(name.clone()), ..derived },
+            None => derived,
         }
     }
 

@@ -54,6 +54,22 @@ pub enum SpecError {
 }
 
 impl Spec {
+    /// What is left of the spec of an instance whose owner is forgotten.
+    #[must_use]
+    pub(crate) fn bare() -> Self {
+        Self {
+            template: None,
+            tier: "erased".to_owned(),
+            image: None,
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            memory_mb: 0,
+            cpu_millis: 0,
+            volume_gb: 0,
+        }
+    }
+
     /// The spec as bytes that never change again.
     #[must_use]
     pub fn freeze(&self) -> FrozenSpec {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use freehold_domain::event::Actor;
 use freehold_domain::ids::{InstanceId, LeakId, OperationId, SubscriptionId};
-use freehold_domain::lease::{Holder, ProviderName, TierName};
+use freehold_domain::lease::{Holder, PriceVersion, ProviderName, TierName};
 use freehold_domain::plan::{Capabilities, Names, Patience};
 use freehold_domain::resource::RuntimeState;
 use freehold_domain::time::Timestamp;
@@ -72,6 +72,12 @@ pub struct Policy {
     pub janitor_looks_until: Duration,
     /// How long idempotency records are kept after their operation is over.
     pub idempotency_kept: Duration,
+    /// Whether a subscription may be started without billing when billing does not answer.
+    pub billing_falls_back: bool,
+    /// At which price an instance is taken in whose subscription does not say.
+    pub price_version: PriceVersion,
+    /// How long records that did not answer a question of many are left alone.
+    pub records_pause: Duration,
     /// What can be asked for.
     pub tiers: BTreeMap<TierName, Tier>,
     /// What can be run by name.
@@ -116,6 +122,8 @@ pub struct World {
     pub store: Arc<dyn Store>,
     /// The canonical records.
     pub records: Arc<dyn Records>,
+    /// Whether the records are another database than the registry, which may know instances that the registry does not.
+    pub records_elsewhere: bool,
     /// Who pays.
     pub billing: Arc<dyn Billing>,
     /// What makes instances.

@@ -74,7 +74,9 @@ pub(crate) fn failure(reservation: &Reservation, operation: &Operation) -> Optio
             | OperationKind::Restart
             | OperationKind::Update
             | OperationKind::Recover
-            | OperationKind::Sweep => not_done(operation),
+            | OperationKind::Sweep
+            | OperationKind::Adopt
+            | OperationKind::Mend => not_done(operation),
         },
     };
     Some(worded.instance(uuid(reservation.instance.as_bytes())).operation(uuid(operation.id.as_bytes())))
@@ -187,6 +189,7 @@ pub(crate) mod tests {
             tier: "small".parse().unwrap(),
             price_version: "v1".parse().unwrap(),
             regions: vec!["eu".into(), "us".into()],
+            named: None,
             spec: spec.freeze(),
         };
         let commission = Commission {
@@ -226,7 +229,9 @@ pub(crate) mod tests {
                 price_version: reservation.price_version.clone(),
                 started_at: at(1),
                 ended_at: None,
+                reported: true,
             }),
+            closed: false,
         }
     }
 

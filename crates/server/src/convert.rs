@@ -164,6 +164,8 @@ fn operation_kind(kind: operation::OperationKind) -> OperationKind {
         operation::OperationKind::Update => OperationKind::Update,
         operation::OperationKind::Recover => OperationKind::Recover,
         operation::OperationKind::Sweep => OperationKind::Sweep,
+        operation::OperationKind::Adopt => OperationKind::Adopt,
+        operation::OperationKind::Mend => OperationKind::Mend,
     }
 }
 

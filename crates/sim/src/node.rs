@@ -84,6 +84,8 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// The records.
     pub far_records: FarRecords,
+    /// Whether they are in a database of their own.
+    pub records_elsewhere: bool,
     /// What makes resources.
     pub provider: Arc<dyn Provider>,
     /// Who pays.
@@ -130,6 +132,7 @@ impl Node {
         let world = Arc::new(World {
             store: Wire::to(shared.store.clone(), &post),
             records: Wire::to(Arc::new(shared.far_records.clone()), &post),
+            records_elsewhere: shared.records_elsewhere,
             billing: Wire::to(Arc::new(shared.billing.clone()), &post),
             providers: BTreeMap::from([(
                 "local".parse().expect("a valid name"),
@@ -208,6 +211,9 @@ pub fn policy(program: Template) -> Policy {
         destroy_stuck_after: Duration::from_secs(900),
         janitor_looks_until: Duration::ZERO,
         idempotency_kept: Duration::from_secs(86_400),
+        billing_falls_back: false,
+        price_version: "2026-01-01".parse().expect("a valid name"),
+        records_pause: Duration::from_secs(5),
         tiers: BTreeMap::from([(
             "small".parse().expect("a valid name"),
             Tier { rank: 1, memory_mb: 256, cpu_millis: 1_000, volume_gb: 1 },

@@ -195,7 +195,7 @@ fn tenancies(town: &Town, registered: Vec<Registered>, leaks: &[LeakRecord]) -> 
     let tenancy = |one: Registered| {
         let instance = one.reservation.instance;
         Tenancy {
-            records: read(town, town.store.describe(instance)),
+            records: read(town, town.records.describe(instance)),
             leaked: leaks.iter().any(|leak| leak.instance == instance),
             reservation: one.reservation,
             route: one.route,

@@ -5,6 +5,7 @@ use freehold_domain::evidence::{Lookup, ProvenAbsent};
 use freehold_domain::ids::{InstanceId, OperationId, SubscriptionId};
 use freehold_domain::lease::{Epoch, Holder, ProviderName};
 use freehold_domain::operation::{Step, StepStatus};
+use freehold_domain::plan::{self, Next, Patience, Situation};
 use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription, SubscriptionStatus};
 use freehold_domain::reservation::{FrozenSpec, Intent, Status};
 use freehold_domain::resource::{Custody, Found, Resource, ResourceKind};
@@ -72,6 +73,7 @@ scenes!(
     the_first_look_that_counts_is_after_the_last_possible_send,
     what_is_seen_for_the_first_time_is_not_swept,
     what_a_call_under_way_may_have_made_is_not_swept,
+    nothing_is_given_up_while_the_records_are_silent,
 );
 
 const CREATE: Create = Create { owner: 0, key: Some(0), body: 1 };
@@ -225,6 +227,7 @@ fn admitted() -> Run {
         tier: "small".parse().expect("a valid name"),
         price_version: "2026-01-01".parse().expect("a valid name"),
         regions: Vec::new(),
+        named: None,
         spec: FrozenSpec(b"{}".as_slice().into()),
     };
     run::admitted(bid, &commission(1), START).run
@@ -253,7 +256,9 @@ fn canonical(run: &Run) -> RecordsView {
             price_version: run.reservation.price_version.clone(),
             started_at: START,
             ended_at: None,
+            reported: true,
         }),
+        closed: false,
     }
 }
 
@@ -317,4 +322,32 @@ fn what_is_seen_for_the_first_time_is_not_swept() -> Vec<String> {
 fn what_a_call_under_way_may_have_made_is_not_swept() -> Vec<String> {
     let verdict = swept_after(Sighting { passes: 5, age: Duration::from_secs(9) });
     must(verdict == Verdict::TooYoung, "SweepSafe: what is younger than the horizon was swept")
+}
+
+fn nothing_is_given_up_while_the_records_are_silent() -> Vec<String> {
+    let mut run = admitted();
+    run.reservation.last_sent_at = Some(START);
+    run.reservation.unanswered = 1;
+    run.reservation.resources.push(runtime());
+    let note = Note { at: START, finding: None, then: Then::Intend(Step::Record) };
+    let Ok(change) = run::noted(&run, Epoch::FIRST, &note) else { return must(false, "nothing was noted") };
+    let patience = Patience {
+        max_attempts: 5,
+        retry_min: Duration::from_secs(1),
+        retry_max: Duration::from_secs(60),
+        ready_grace: Duration::from_secs(2),
+        lease: crate::node::LEASE,
+    };
+    let next = plan::next(&Situation {
+        run: &change.run,
+        records: None,
+        in_the_way: None,
+        wants_storage: false,
+        has_endpoint: true,
+        billing_falls_back: false,
+        capabilities: PROMISES[0],
+        patience,
+        now: change.run.operation.deadline.plus(Duration::from_secs(1)),
+    });
+    must(matches!(next, Next::Rest(_)), "RouteHasRecord: what may be canonical was given up unasked")
 }

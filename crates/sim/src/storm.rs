@@ -15,6 +15,7 @@ use crate::billing::{BillingCall, BillingFault};
 use crate::chance::Chance;
 use crate::ground::HORIZON;
 use crate::places::Hits;
+use crate::records::{RecordsCall, RecordsFault};
 use crate::requests;
 use crate::tasks::Task;
 use crate::town::{Land, Town, idents};
@@ -37,6 +38,10 @@ pub struct Profile {
     pub provider: u32,
     /// Of 100 calls to billing: how many go wrong.
     pub billing: u32,
+    /// Of 100 calls to the records: how many go wrong.
+    pub records: u32,
+    /// Whether the records are in a database of their own.
+    pub elsewhere: bool,
     /// Of 100 commits: how many are refused, or have their answer lost.
     pub commit: u32,
     /// Whether the provider breaks its word now and then: effects later than its horizon, deletes that come back.
@@ -58,6 +63,8 @@ impl Profile {
         steal: 0,
         provider: 0,
         billing: 0,
+        records: 0,
+        elsewhere: false,
         commit: 0,
         breaks_word: false,
         janitor: true,
@@ -73,6 +80,8 @@ impl Profile {
         steal: 4,
         provider: 25,
         billing: 15,
+        records: 15,
+        elsewhere: true,
         commit: 4,
         breaks_word: true,
         janitor: true,
@@ -80,7 +89,7 @@ impl Profile {
     };
 
     /// The profiles that have a name. `mixed` is one for each seed.
-    pub const NAMED: [Named; 10] = [
+    pub const NAMED: [Named; 12] = [
         ("mixed", Self::mixed),
         ("fair", |_| Self::FAIR),
         ("crashes", |_| Self { events: 1_500, crash: 15, ..Self::FAIR }),
@@ -89,6 +98,8 @@ impl Profile {
         ("provider", |_| Self { events: 1_500, provider: 40, ..Self::FAIR }),
         ("word-breaker", |_| Self { events: 1_500, provider: 30, crash: 3, breaks_word: true, ..Self::FAIR }),
         ("billing", |_| Self { events: 1_500, billing: 40, crash: 3, ..Self::FAIR }),
+        ("records", |_| Self { events: 1_500, records: 40, crash: 3, ..Self::FAIR }),
+        ("far-records", |_| Self { events: 1_500, records: 30, crash: 3, freeze: 3, elsewhere: true, ..Self::FAIR }),
         ("commits", |_| Self { events: 1_500, commit: 8, ..Self::FAIR }),
         ("storm", |_| Self::STORM),
     ];
@@ -115,6 +126,8 @@ impl Profile {
             steal: up_to(8),
             provider: up_to(45),
             billing: up_to(40),
+            records: up_to(30),
+            elsewhere: chance.percent(50),
             commit: up_to(8),
             breaks_word: chance.percent(50),
             janitor: true,
@@ -178,7 +191,7 @@ pub fn run(seed: u64, profile: &Profile) -> Report {
     let chance = Chance::of(seed);
     let capabilities = Capabilities { settle_horizon: HORIZON, ..*chance.pick(&PROMISES) };
     let cloud = FakeCloud::default();
-    let mut town = Town::found(chance, Land::fake(&cloud, &idents(), capabilities));
+    let mut town = Town::found_with(chance, Land::fake(&cloud, &idents(), capabilities), profile.elsewhere);
     town.janitor = profile.janitor;
     town.history.tell(format!("seed {seed}, {profile:?}, provider {capabilities:?}"));
     let stormy = Arc::new(AtomicBool::new(true));
@@ -186,6 +199,7 @@ pub fn run(seed: u64, profile: &Profile) -> Report {
     let chance = town.chance.clone();
     cloud.set_chance(provider_faults(*profile, chance.clone(), capabilities, watch.clone()));
     town.shared.billing.set_chance(billing_faults(profile.billing, chance.clone(), watch.clone()));
+    town.shared.far_records.set_chance(records_faults(profile.records, chance.clone(), watch.clone()));
     town.decide_commits(commit_faults(profile.commit, chance, stormy.clone(), watch));
     let mut storm = Storm { town, cloud, profile: *profile };
     let mut broken = storm.rage();
@@ -318,6 +332,29 @@ fn commit_faults(
         };
         watch.count(name);
         fault
+    }
+}
+
+fn records_faults(
+    percent: u32,
+    chance: Chance,
+    watch: Watch,
+) -> impl FnMut(RecordsCall) -> Option<RecordsFault> + Send {
+    move |call| {
+        if !chance.percent(percent) {
+            return None;
+        }
+        let late = RecordsFault::Late(Duration::from_millis(chance.below(15_000) as u64));
+        let fault = match chance.below(5) {
+            0 if matches!(call, RecordsCall::Insert | RecordsCall::Subscribe) => RecordsFault::Refused,
+            0 | 1 => RecordsFault::Down,
+            2 if call == RecordsCall::Read => RecordsFault::Down,
+            2 | 3 => RecordsFault::AnswerLost,
+            _ if call == RecordsCall::Read => RecordsFault::Down,
+            _ => late,
+        };
+        watch.count(fault.name());
+        Some(fault)
     }
 }
 

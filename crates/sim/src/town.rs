@@ -51,6 +51,8 @@ pub(crate) type CommitHook = Arc<Mutex<Box<dyn FnMut() -> CommitFault + Send>>>;
 pub struct Town {
     pub(crate) shared: Shared,
     pub(crate) store: Arc<SqliteStore>,
+    /// The records: the same database, or one of their own.
+    pub(crate) records: Arc<SqliteStore>,
     pub(crate) ground: Arc<dyn Ground>,
     pub(crate) idents: Idents,
     pub(crate) time: VirtualTime,
@@ -107,6 +109,11 @@ pub(crate) fn idents() -> Idents {
 impl Town {
     /// Two servers whose clocks disagree by five minutes.
     pub(crate) fn found(chance: Chance, land: Land) -> Self {
+        Self::found_with(chance, land, false)
+    }
+
+    /// The same, with the records in a database of their own, where nobody sees the registry.
+    pub(crate) fn found_with(chance: Chance, land: Land, records_elsewhere: bool) -> Self {
         let time = VirtualTime::default();
         let store_clock = WrongClock::new(time.clone(), 0);
         let commits: CommitHook = Arc::new(Mutex::new(Box::new(|| CommitFault::None)));
@@ -114,10 +121,17 @@ impl Town {
         let options = SqliteOptions::memory(Arc::new(store_clock.clone()), LeaseTerm(LEASE))
             .fault(move || asked.lock().unwrap_or_else(PoisonError::into_inner)());
         let store = Arc::new(SqliteStore::open(options).expect("a store in memory opens"));
+        let records = if records_elsewhere {
+            let options = SqliteOptions::memory(Arc::new(store_clock.clone()), LeaseTerm(LEASE));
+            Arc::new(SqliteStore::open(options).expect("a store in memory opens"))
+        } else {
+            store.clone()
+        };
         let promises = land.provider.capabilities();
         let shared = Shared {
             store: store.clone(),
-            far_records: FarRecords::over(store.clone()),
+            far_records: FarRecords::over(records.clone()),
+            records_elsewhere,
             provider: land.provider,
             billing: FarBilling::new(plans()),
             places: Places::default(),
@@ -130,6 +144,7 @@ impl Town {
         let nodes = vec![Node::start(&shared, "node-a", clock(0)), Node::start(&shared, "node-b", clock(300_000_000))];
         let mut town = Self {
             store,
+            records,
             ground: land.ground,
             idents: idents(),
             history: History::new(time.clone()),
@@ -186,6 +201,9 @@ impl Town {
         self.time.pass(span);
         self.ground.advance(self.time.now());
         self.shared.billing.advance(self.time.now());
+        for instance in self.shared.far_records.advance(self.time.now()) {
+            self.shared.watch.wrote(instance);
+        }
     }
 
     /// A node dies and comes back.
@@ -401,7 +419,10 @@ impl Town {
     /// Whether nothing is left to do, and nothing is still to come.
     pub(crate) fn is_at_rest(&self) -> bool {
         let next = at_once(self.store.due_next()).ok().flatten();
-        next.is_none() && !self.ground.has_late() && !self.shared.billing.has_late()
+        next.is_none()
+            && !self.ground.has_late()
+            && !self.shared.billing.has_late()
+            && !self.shared.far_records.has_late()
     }
 
     /// Whether nobody is frozen, and nothing stuck.

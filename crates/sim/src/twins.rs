@@ -20,6 +20,8 @@ pub enum Hunt {
     Cell(&'static str),
     /// In a scene.
     Scene(&'static str),
+    /// In a seed of a profile.
+    Seed(&'static str, u64),
 }
 
 /// Why a hunt came to nothing.
@@ -59,7 +61,7 @@ const fn historic(protection: Protection, hunt: Hunt) -> Twin {
     Twin { protection, hunt, historic: true }
 }
 
-use Hunt::{Cell as InCell, Scene as InScene};
+use Hunt::{Cell as InCell, Scene as InScene, Seed as InSeed};
 use Protection as P;
 
 /// Every twin.
@@ -111,6 +113,8 @@ pub const TWINS: &[Twin] = &[
     historic(P::BusyIsNotSwept, InCell("names+seal/runtime:answered/janitor/fine")),
     twin(P::OwnIsNotSwept, InCell("names+seal/check_active:answered/nothing/fine")),
     twin(P::RecordsRefuseLate, InCell("names+seal/record:noted/destroy-in-pause/fine")),
+    twin(P::RecordsAreClosed, InSeed("far-records", 18)),
+    twin(P::SilenceIsNoAnswer, InScene("nothing_is_given_up_while_the_records_are_silent")),
 ];
 
 impl Twin {
@@ -128,6 +132,10 @@ impl Twin {
             Hunt::Scene(name) => {
                 let scene = Scene::named(name).ok_or(NotCaught::NoSuchPlace)?;
                 broken_without(self.protection, || scene.run())
+            }
+            Hunt::Seed(profile, seed) => {
+                let profile = Profile::named(profile).ok_or(NotCaught::NoSuchPlace)?;
+                broken_without(self.protection, || storm::run(seed, &profile(seed)).broken)
             }
         };
         let how = broken.into_iter().next().ok_or(NotCaught::Unnoticed)?;

@@ -12,18 +12,18 @@ use freehold_domain::lease::{Epoch, Holder, Lease, NodeId, PriceVersion, TierNam
 use freehold_domain::operation::Step;
 use freehold_domain::owner::{Context, Owner};
 use freehold_domain::plan::Capabilities;
-use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription};
-use freehold_domain::reservation::IllegalTransition;
+use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription, SubscriptionStatus};
+use freehold_domain::reservation::{FrozenSpec, IllegalTransition};
 use freehold_domain::resource::{Observation, Outcome, Resource, RuntimeState};
 use freehold_domain::route::Endpoint;
-use freehold_domain::run::{Note, Run, Settle, Then, Unclaimable, Work};
+use freehold_domain::run::{Bid, Note, Run, Settle, Then, Unclaimable, Work};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
-    Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, Billing, Blueprint, ContextPeek,
+    Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, Because, Billing, Blueprint, ContextPeek,
     DestroyAccepted, Entitlement, EntitlementRefused, IdempotencyKey, Ident, Installation, InstancePage, InstanceQuery,
     KeyRecord, LeakPage, LeakRecord, LogQuery, LogReader, LogsUnavailable, Made, OperationView, Order, OwnedPage,
-    Provider, Records, RecordsError, Registered, RouteEntry, Store, StoreError, Stuck, SubscriptionTerms, Unanswered,
-    UnresolvedSummary, WorkAccepted,
+    Provider, RecordChange, Records, RecordsError, Registered, RouteEntry, StillThere, Store, StoreError, Stuck,
+    SubscriptionTerms, Unanswered, UnresolvedSummary, WorkAccepted,
 };
 
 use crate::tasks::Yield;
@@ -114,6 +114,10 @@ impl InstanceOf for Subscription {
 }
 
 wire! { Store:
+    async owner_is_backfilled(owner: &Owner) -> Result<bool, StoreError>;
+    async owner_backfilled_set(owner: &Owner) -> Result<(), StoreError>;
+    async delivery_is_new(id: &str, keep_until: Timestamp) -> Result<bool, StoreError>;
+    async owner_anonymize(owner: &Owner, pseudonym: &Owner, spec: FrozenSpec) -> Result<Result<u64, StillThere>, StoreError>;
     async hurry(operation: OperationId) -> Result<(), StoreError>;
     async node_returned(node: &NodeId, incarnation: u64) -> Result<u64, StoreError>;
     async due_list(limit: usize) -> Result<Vec<OperationId>, StoreError>;
@@ -246,6 +250,18 @@ wire! { Store:
             answer
         }
 
+        async fn take_in(&self, bid: Bid, resources: Vec<Resource>, asked: Asked) -> Result<Option<Run>, StoreError> {
+            let (asked_at, instance) = (self.post.monotonic(), bid.instance);
+            Yield::default().await;
+            let answer = self.port.take_in(bid, resources, asked).await;
+            self.post.watch().wrote(instance);
+            if let Ok(Some(run)) = &answer {
+                self.post.holds(run.lease(), asked_at);
+            }
+            Yield::default().await;
+            answer
+        }
+
         async fn sweep_begin(
             &self,
             instance: InstanceId,
@@ -289,16 +305,24 @@ wire! { Store:
 wire! { Records:
     async describe(instance: InstanceId) -> Result<RecordsView, RecordsError>;
     async active_in(context: &Context) -> Result<Vec<RecordsView>, RecordsError>;
-    wrote insert(row: InstanceRow) -> Result<RecordsView, RecordsError>;
-    wrote subscription_put(subscription: Subscription) -> Result<RecordsView, RecordsError>;
-    wrote subscription_end(instance: InstanceId, at: Timestamp) -> Result<RecordsView, RecordsError>;
-    wrote mark_destroyed(instance: InstanceId, at: Timestamp) -> Result<RecordsView, RecordsError>;
+    async active_of(owner: &Owner, limit: usize) -> Result<Vec<RecordsView>, RecordsError>;
+    async active_after(after: Option<InstanceId>, limit: usize) -> Result<Vec<RecordsView>, RecordsError>;
+    async unreported(limit: usize) -> Result<Vec<RecordsView>, RecordsError>;
+    async changes(instance: InstanceId, limit: usize) -> Result<Vec<RecordChange>, RecordsError>;
+    async anonymize(owner: &Owner, pseudonym: &Owner, because: &Because) -> Result<u64, RecordsError>;
+    wrote insert(row: InstanceRow, because: &Because) -> Result<RecordsView, RecordsError>;
+    wrote subscription_put(subscription: Subscription, because: &Because) -> Result<RecordsView, RecordsError>;
+    wrote subscription_turn(instance: InstanceId, to: SubscriptionStatus, because: &Because) -> Result<RecordsView, RecordsError>;
+    wrote subscription_end(instance: InstanceId, at: Timestamp, because: &Because) -> Result<RecordsView, RecordsError>;
+    wrote subscription_reported(instance: InstanceId, terms: SubscriptionTerms, because: &Because) -> Result<RecordsView, RecordsError>;
+    wrote mark_destroyed(instance: InstanceId, at: Timestamp, because: &Because) -> Result<RecordsView, RecordsError>;
 }
 
 wire! { Billing:
     async entitlement(context: &Context, requested: Option<&TierName>) -> Result<Entitlement, EntitlementRefused>;
     async start(instance: InstanceId, context: &Context, expected: &PriceVersion, proposed: SubscriptionId) -> Outcome<SubscriptionTerms>;
     async end(instance: InstanceId, reason: &str) -> Outcome<()>;
+    plain fallback(expected: &PriceVersion, proposed: SubscriptionId) -> Option<SubscriptionTerms>;
 }
 
 /// A call that may make something: seen when it leaves, and when it arrives.

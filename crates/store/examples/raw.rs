@@ -76,6 +76,7 @@ fn admission(clock: &dyn Clock, number: u64, with_key: bool) -> Admission {
             tier: "small".parse().expect("a name"),
             price_version: "2026-01".parse().expect("a name"),
             regions: Vec::new(),
+            named: None,
             spec: FrozenSpec(Arc::from(SPEC)),
         },
         asked: Asked {
@@ -217,7 +218,8 @@ async fn cycle(store: Arc<SqliteStore>, clock: Arc<dyn Clock>, number: u64) {
         created_at: clock.now(),
         destroyed_at: None,
     };
-    store.insert(row).await.expect("a row");
+    let because = freehold_engine::ports::Because::of(lease.operation, "as an executor does");
+    store.insert(row, &because).await.expect("a row");
     let recorded = Finding::Done(Effect::Nothing);
     store.note(&lease, note(Some((Step::Record, recorded)), Then::Intend(Step::Subscribe))).await.expect("noted");
     let subscription = Subscription {
@@ -228,8 +230,9 @@ async fn cycle(store: Arc<SqliteStore>, clock: Arc<dyn Clock>, number: u64) {
         price_version: reservation.price_version,
         started_at: clock.now(),
         ended_at: None,
+        reported: true,
     };
-    let view = store.subscription_put(subscription).await.expect("a subscription");
+    let view = store.subscription_put(subscription, &because).await.expect("a subscription");
     let settle = Settle {
         at: clock.now(),
         finding: Some((Step::Subscribe, Finding::Done(Effect::Nothing))),

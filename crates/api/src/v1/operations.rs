@@ -31,6 +31,10 @@ pub enum OperationKind {
     Recover,
     /// Remove resources that nothing refers to.
     Sweep,
+    /// Take in an instance that the records know and the registry did not.
+    Adopt,
+    /// Write again what the records lost.
+    Mend,
 }
 
 /// How far an operation is.

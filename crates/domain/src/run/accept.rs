@@ -100,6 +100,8 @@ pub enum Work {
     Update(FrozenSpec),
     /// Bring its runtime back.
     Recover,
+    /// Write again what the records lost, or publish what they prove.
+    Mend,
 }
 
 impl Work {
@@ -112,6 +114,7 @@ impl Work {
             Self::Restart => OperationKind::Restart,
             Self::Update(_) => OperationKind::Update,
             Self::Recover => OperationKind::Recover,
+            Self::Mend => OperationKind::Mend,
         }
     }
 }
@@ -151,6 +154,10 @@ pub fn begun(run: &Run, work: Work, commission: &Commission, at: Timestamp) -> R
         }
         Status::NeedsReconciliation { .. } | Status::Released { .. } => return Err(WorkRefused::Destroyed),
         Status::Completed if run.reservation.intent.is_destroy() => return Err(WorkRefused::Destroyed),
+        // Taken in, and not published yet: only what may publish it takes the place of what waits for that.
+        Status::Completed if run.reservation.completed_at.is_none() && work != Work::Mend => {
+            return Err(WorkRefused::InProgress);
+        }
         Status::Completed => {}
     }
     let kind = work.kind();
@@ -178,6 +185,13 @@ pub fn begun(run: &Run, work: Work, commission: &Commission, at: Timestamp) -> R
                 return Ok(Begin::NothingToDo);
             }
             (Power::On, None, true)
+        }
+        Work::Mend => {
+            // Whatever people asked for goes first; the records can wait.
+            if !idle && run.operation.kind != OperationKind::Adopt {
+                return Ok(Begin::NothingToDo);
+            }
+            (run.reservation.power, None, true)
         }
         Work::Update(spec) => {
             if idle && spec == run.reservation.spec {

@@ -101,6 +101,10 @@ pub fn noted(run: &Run, held: Epoch, note: &Note) -> Result<Change, Refused> {
                 };
                 change.tell(EventKind::DestroyPending, Actor::System, note.at, detail);
             }
+            if change.run.operation.kind == OperationKind::Adopt && change.run.operation.attempt == 1 {
+                let detail = "not routable until it is found at its provider and has a subscription";
+                change.tell(EventKind::SubscriptionBootstrapQuarantined, Actor::System, note.at, detail);
+            }
             let operation = &mut change.run.operation;
             operation.holder = None;
             operation.due_at = Some(until);

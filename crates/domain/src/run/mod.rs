@@ -28,7 +28,7 @@ use crate::lease::{Epoch, Fenced, Holder, Lease};
 use crate::operation::{Operation, OperationKind, OperationStatus, Step, StepStatus};
 use crate::protection::{Protection, stands};
 use crate::reservation::{FrozenSpec, IllegalTransition, Intent, Power, Reservation, Status};
-use crate::resource::ResourceKind;
+use crate::resource::{Resource, ResourceKind};
 use crate::route::Route;
 use crate::time::Timestamp;
 
@@ -183,6 +183,8 @@ pub struct Bid {
     pub price_version: crate::lease::PriceVersion,
     /// Where, in order of preference.
     pub regions: Vec<String>,
+    /// What its base is called at the provider, where it was not made here and has a name of its own.
+    pub named: Option<String>,
     /// What it runs.
     pub spec: FrozenSpec,
 }
@@ -197,6 +199,7 @@ pub fn admitted(bid: Bid, commission: &Commission, at: Timestamp) -> Change {
         tier: bid.tier,
         price_version: bid.price_version,
         regions: bid.regions,
+        named: bid.named,
         spec: bid.spec,
         status: Status::InProgress,
         epoch: Epoch::FIRST,
@@ -219,6 +222,23 @@ pub fn admitted(bid: Bid, commission: &Commission, at: Timestamp) -> Change {
     let operation = commission.begin(&reservation, OperationKind::Provision, None, at);
     let mut change = Change::of(Run { reservation, operation });
     change.tell(EventKind::ReservationStarted, commission.actor, at, "");
+    change
+}
+
+/// Takes in an instance that exists without having been admitted here. It takes its context's place at once, and is
+/// published by its operation: once it is found at its provider, and the records show that somebody pays for it.
+#[must_use]
+pub fn taken_in(bid: Bid, resources: Vec<Resource>, commission: &Commission, at: Timestamp) -> Change {
+    let mut change = admitted(bid, commission, at);
+    change.events.clear();
+    let Run { reservation, operation } = &mut change.run;
+    operation.kind = OperationKind::Adopt;
+    reservation.status = Status::Completed;
+    // Who made it, and whether anything of that is still on its way, nobody here knows.
+    reservation.last_sent_at = Some(at);
+    reservation.unanswered = 1;
+    reservation.resources = resources;
+    change.tell(EventKind::Backfilled, commission.actor, at, "");
     change
 }
 

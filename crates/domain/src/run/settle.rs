@@ -151,18 +151,25 @@ pub(super) fn complete(
 ) -> Result<(), IllegalTransition> {
     let undone = change.run.is_being_undone() && stands(Protection::UndoneIsNotCompleted);
     let reservation = &mut change.run.reservation;
-    let status = reservation.status.apply(&StatusChange::Complete(proof))?;
+    // What was taken in is complete already, and is published now.
+    let taken_in = matches!(change.run.operation.kind, OperationKind::Adopt | OperationKind::Mend);
+    let status = match reservation.status {
+        Status::Completed if taken_in => Status::Completed,
+        from => from.apply(&StatusChange::Complete(proof))?,
+    };
     let unwanted = reservation.intent.is_destroy() && stands(Protection::DestroyBeatsCompletion);
     let lawful = proof.instance() == reservation.instance && !unwanted && !undone;
     if !lawful {
         return Err(IllegalTransition { from: reservation.status.name(), change: "become routable" });
     }
     reservation.status = status;
-    reservation.completed_at = Some(at);
+    let published = reservation.completed_at.is_some();
+    reservation.completed_at.get_or_insert(at);
     reservation.check_at = check_at;
     change.route = Some(Route::Live { endpoint: endpoint.clone(), epoch: reservation.epoch });
     end(&mut change.run.operation, OperationStatus::Succeeded, at);
-    change.tell(EventKind::ReservationCompleted, Actor::System, at, "");
+    let event = if published { EventKind::RecordsMended } else { EventKind::ReservationCompleted };
+    change.tell(event, Actor::System, at, "");
     Ok(())
 }
 
@@ -218,6 +225,7 @@ fn succeed(change: &mut Change, endpoint: Option<&Endpoint>, at: Timestamp, chec
             }
             return;
         }
+        OperationKind::Adopt | OperationKind::Mend => return,
         OperationKind::Start => EventKind::Started,
         OperationKind::Stop => EventKind::Stopped,
         OperationKind::Restart => EventKind::Restarted,

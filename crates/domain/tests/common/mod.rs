@@ -44,6 +44,7 @@ pub(crate) fn bid(number: u8) -> Bid {
         tier: "small".parse().expect("a name"),
         price_version: "2026-01-01".parse().expect("a name"),
         regions: Vec::new(),
+        named: None,
         spec: spec(0),
     }
 }
@@ -86,6 +87,7 @@ pub(crate) fn subscription(of: InstanceId, at: Timestamp) -> Subscription {
         price_version: "2026-01-01".parse().expect("a name"),
         started_at: at,
         ended_at: None,
+        reported: true,
     }
 }
 

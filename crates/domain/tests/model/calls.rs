@@ -80,8 +80,10 @@ pub(crate) fn happen(model: &Freehold, of: &mut Instance, action: &Action) -> Fi
             if let Some(row) = &mut of.records.row {
                 row.destroyed_at.get_or_insert(START);
             }
+            of.records.closed = true;
         }
         Action::Start | Action::Stop | Action::Restart | Action::Update => unreachable!("nobody asks for work"),
+        Action::SubscribeLocally => unreachable!("nothing falls back"),
     }
     Finding::Done(Effect::Nothing)
 }

@@ -126,7 +126,7 @@ fn digest(write: impl FnOnce(&mut DefaultHasher)) -> u64 {
 }
 
 fn hash_records<H: Hasher>(records: &RecordsView, into: &mut H) {
-    (records.row.is_some(), records.row_is_active()).hash(into);
+    (records.row.is_some(), records.row_is_active(), records.closed).hash(into);
     (records.subscription.is_some(), records.subscription_is_active()).hash(into);
 }
 

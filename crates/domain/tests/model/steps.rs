@@ -266,10 +266,11 @@ fn take_commit(model: &Freehold, state: &mut State, number: usize) {
     }
     let situation = Situation {
         run: &seen,
-        records: &executor.records,
+        records: Some(&executor.records),
         in_the_way: None,
         wants_storage: false,
         has_endpoint: true,
+        billing_falls_back: false,
         capabilities: Capabilities {
             names: Names::Unique,
             seals: true,

@@ -204,6 +204,7 @@ impl Registry {
                 if let Some(row) = &mut kept.records.row {
                     row.destroyed_at.get_or_insert(now);
                 }
+                kept.records.closed = true;
                 Effect::Nothing
             }
             Step::CheckActive | Step::Ready | Step::Complete | Step::Absence | Step::Release => Effect::Nothing,

@@ -109,12 +109,12 @@ fn without_a_horizon_two_looks_are_still_two_moments() {
 
 #[test]
 fn another_instance_is_evidence_only_before_anything_was_sent() {
-    let another = RecordsView { row: Some(row(instance(2), START)), subscription: None };
+    let another = RecordsView { row: Some(row(instance(2), START)), ..RecordsView::default() };
     for reservation in footprints() {
         let untouched = reservation.footprint() == Footprint::Untouched;
         assert_eq!(ActiveInstanceExists::establish(&reservation, &another).is_some(), untouched);
     }
-    let itself = RecordsView { row: Some(row(instance(1), START)), subscription: None };
+    let itself = RecordsView { row: Some(row(instance(1), START)), ..RecordsView::default() };
     assert!(ActiveInstanceExists::establish(&fresh(), &itself).is_none(), "an instance is not in its own way");
     let mut gone = another.clone();
     gone.row.as_mut().expect("a row").destroyed_at = Some(START);
@@ -147,7 +147,7 @@ fn canonical_success_needs_an_active_row_and_an_active_subscription_of_one_insta
         [None, Some(subscription(instance(1), START)), Some(ended), Some(subscription(instance(2), START))];
     for (r, row) in rows.iter().enumerate() {
         for (s, subscription) in subscriptions.iter().enumerate() {
-            let view = RecordsView { row: row.clone(), subscription: subscription.clone() };
+            let view = RecordsView { row: row.clone(), subscription: subscription.clone(), closed: false };
             let proof = CanonicalSuccess::establish(&view);
             assert_eq!(proof.map(|proof| proof.instance()), (r == 1 && s == 1).then(|| instance(1)));
         }

@@ -17,8 +17,11 @@ fn every_status() -> Vec<Status> {
 #[test]
 fn every_pair_of_status_and_change_is_as_drawn() {
     let fresh = admitted(bid(1), &commission(1, START), START).run.reservation;
-    let records =
-        RecordsView { row: Some(row(instance(1), START)), subscription: Some(subscription(instance(1), START)) };
+    let records = RecordsView {
+        row: Some(row(instance(1), START)),
+        subscription: Some(subscription(instance(1), START)),
+        closed: false,
+    };
     let proof = CanonicalSuccess::establish(&records).expect("canonical success");
     let nothing_sent = || Release::NothingSent(NothingSent::establish(&fresh).expect("untouched"));
     for status in every_status() {

@@ -1,25 +1,31 @@
 //! What callers ask for. Each method decides policy, then lets one store transaction decide the rest; none waits for
 //! another request's work. Whoever wants to wait for an operation looks at it again when the driver says it changed.
 
+mod backfill;
+mod forget;
 mod operators;
 mod provision;
 mod read;
+mod recently;
 mod request;
 mod work;
 
+pub(crate) use backfill::take_in;
+pub use forget::{ForgetError, Forgotten};
 pub use operators::{ReleaseRefused, ReleaseStarted, RepairRefused};
 pub use provision::{Conflict, ProvisionRefused, Provisioned};
 pub use read::{InstanceView, OwnerView, ReadError};
 pub use request::{Caller, Provision, SpecChange, SpecRequest, UpdateRequest};
 pub use work::{Accepted, Changed, WorkError};
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_domain::ids::{InstanceId, OperationId};
+use freehold_domain::owner::Owner;
 use freehold_domain::run::Run;
 
+use self::recently::Recently;
 use crate::ports::{Asked, Claimed};
 use crate::world::World;
 
@@ -27,14 +33,23 @@ use crate::world::World;
 pub struct ControlPlane {
     world: Arc<World>,
     /// When each context's conflict was last put on the audit trail, by instance.
-    conflicts_told: Mutex<HashMap<InstanceId, Duration>>,
+    conflicts_told: Recently<InstanceId>,
+    /// When quarantined instances were last hurried because somebody looked at them.
+    hurried: Recently<InstanceId>,
+    /// When the records did not answer for an owner.
+    records_silent: Recently<Owner>,
 }
 
 impl ControlPlane {
     /// Over a world.
     #[must_use]
     pub fn new(world: Arc<World>) -> Self {
-        Self { world, conflicts_told: Mutex::default() }
+        Self {
+            world,
+            conflicts_told: Recently::default(),
+            hurried: Recently::default(),
+            records_silent: Recently::default(),
+        }
     }
 
     /// What it works with.

@@ -1,6 +1,5 @@
 //! Asking for an instance: validate, resolve the entitlement, admit. Everything after the admission is the executor's.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use freehold_domain::event::{Actor, EventKind};
@@ -15,14 +14,11 @@ use crate::ports::{
     Admission, AdmitRefused, Admitted, Blueprint, ContextPeek, EntitlementRefused, Registered, StoreError,
 };
 use crate::spec::Spec;
-use crate::world::Template;
+use crate::world::{Policy, Template};
 
 /// How seldom the conflicts of one context go on the audit trail: they change nothing, and a stampede of them must not
 /// become a stampede of commits.
 const CONFLICT_TOLD_EVERY: Duration = Duration::from_secs(10);
-
-/// How many contexts' conflicts are remembered for that.
-const CONFLICTS_REMEMBERED_MAX: usize = 10_000;
 
 /// A reservation was taken, or had been for the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +94,7 @@ impl ControlPlane {
     async fn admit(&self, request: Provision) -> Result<Provisioned, ProvisionRefused> {
         let world = &self.world;
         let limit = world.policy.instances_per_context;
+        self.backfill(request.context.owner()).await;
         // Most of a stampede ends here, without a transaction. A key comes before everything that the configuration
         // decides: what was asked for may be offered no more, and its answer stays.
         let taken = match world.store.context_peek(&request.context, limit, request.idempotency).await.map_err(store)? {
@@ -145,6 +142,7 @@ impl ControlPlane {
                 tier: entitlement.tier,
                 price_version: entitlement.price_version,
                 regions,
+                named: None,
                 spec: spec.freeze(),
             },
             asked: self.asked(&request.caller, world.mint_operation()),
@@ -212,15 +210,8 @@ impl ControlPlane {
     async fn tell_conflict(&self, instance: InstanceId) {
         let world = &self.world;
         let now = world.clock.monotonic();
-        {
-            let mut told = self.conflicts_told.lock().unwrap_or_else(PoisonError::into_inner);
-            if told.get(&instance).is_some_and(|last| now < *last + CONFLICT_TOLD_EVERY) {
-                return;
-            }
-            if told.len() >= CONFLICTS_REMEMBERED_MAX {
-                told.clear();
-            }
-            told.insert(instance, now);
+        if self.conflicts_told.is_recent(instance, now, CONFLICT_TOLD_EVERY) {
+            return;
         }
         let (kind, actor, at) = (EventKind::ReservationConflict, Actor::Platform, world.clock.now());
         let detail = "somebody asked for another instance; further ones are counted in the metrics".to_owned();
@@ -230,30 +221,7 @@ impl ControlPlane {
     }
 
     pub(super) fn template(&self, spec: &SpecRequest) -> Result<Template, ProvisionRefused> {
-        let templates = &self.world.policy.templates;
-        let by_itself = spec.image.is_some() || spec.command.as_ref().is_some_and(|command| !command.is_empty());
-        match &spec.template {
-            Some(name) => templates.get(name).cloned().ok_or_else(|| ProvisionRefused::InvalidSpec {
-                pointer: "/spec/template",
-                detail: match templates.len() {
-                    0 => format!("there is no template `{name}`; none is configured"),
-                    _ => format!(
-                        "there is no template `{name}`; there are: {}",
-                        templates.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
-                    ),
-                },
-            }),
-            None if by_itself => Ok(Template::default()),
-            // Nothing said: the obvious template, if there is one.
-            None => templates
-                .get("default")
-                .or_else(|| (templates.len() == 1).then(|| templates.values().next()).flatten())
-                .cloned()
-                .ok_or_else(|| ProvisionRefused::InvalidSpec {
-                    pointer: "/spec",
-                    detail: "say what to run: a `template`, an `image` or a `command`".to_owned(),
-                }),
-        }
+        template(&self.world.policy, spec)
     }
 
     pub(super) fn spec(
@@ -283,4 +251,32 @@ impl ControlPlane {
 
 fn store(error: StoreError) -> ProvisionRefused {
     ProvisionRefused::Store(error)
+}
+
+/// The template that a spec names, or the obvious one where it says nothing.
+pub(super) fn template(policy: &Policy, spec: &SpecRequest) -> Result<Template, ProvisionRefused> {
+    let templates = &policy.templates;
+    let by_itself = spec.image.is_some() || spec.command.as_ref().is_some_and(|command| !command.is_empty());
+    match &spec.template {
+        Some(name) => templates.get(name).cloned().ok_or_else(|| ProvisionRefused::InvalidSpec {
+            pointer: "/spec/template",
+            detail: match templates.len() {
+                0 => format!("there is no template `{name}`; none is configured"),
+                _ => format!(
+                    "there is no template `{name}`; there are: {}",
+                    templates.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+                ),
+            },
+        }),
+        None if by_itself => Ok(Template::default()),
+        // Nothing said: the obvious template, if there is one.
+        None => templates
+            .get("default")
+            .or_else(|| (templates.len() == 1).then(|| templates.values().next()).flatten())
+            .cloned()
+            .ok_or_else(|| ProvisionRefused::InvalidSpec {
+                pointer: "/spec",
+                detail: "say what to run: a `template`, an `image` or a `command`".to_owned(),
+            }),
+    }
 }

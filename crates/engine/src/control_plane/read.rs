@@ -1,5 +1,7 @@
 //! What readers are told. Reading never changes anything and never waits for anybody's work.
 
+use std::time::Duration;
+
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::owner::Owner;
 use freehold_domain::records::RecordsView;
@@ -10,6 +12,9 @@ use crate::ports::{
     InstanceQuery, Listed, LogQuery, LogReader, LogsUnavailable, OperationView, RecordsError, Registered, StoreError,
 };
 use crate::spec::{Spec, SpecError};
+
+/// How often an instance in quarantine is looked at again because somebody asks for it.
+const LOOKED_AGAIN_EVERY: Duration = Duration::from_secs(2);
 
 /// An instance, as registry and records have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +80,22 @@ impl ControlPlane {
     /// [`ReadError`].
     pub async fn instance(&self, instance: InstanceId) -> Result<InstanceView, ReadError> {
         let registered = self.world.store.instance_describe(instance).await?.ok_or(ReadError::NotFound)?;
+        self.look_again(&registered).await;
         self.view(registered).await
+    }
+
+    /// Has an instance that waits for its records looked at again, because somebody asks for it: at most once in a while.
+    async fn look_again(&self, registered: &Registered) {
+        let Registered { reservation, operation, .. } = registered;
+        let waits = reservation.is_active() && reservation.completed_at.is_none() && !operation.status.is_over();
+        let now = self.world.clock.monotonic();
+        if !waits || self.hurried.is_recent(reservation.instance, now, LOOKED_AGAIN_EVERY) {
+            return;
+        }
+        match self.world.store.hurry(operation.id).await {
+            Ok(()) => self.world.driver.changed(reservation.instance, operation.id),
+            Err(error) => tracing::warn!(instance = %reservation.instance, %error, "could not be looked at again"),
+        }
     }
 
     /// Instances in the order of their ids; only those with `status`, if it is given, else those that are not released.
@@ -120,12 +140,15 @@ impl ControlPlane {
     /// # Errors
     /// [`ReadError::NotFound`] for an owner that never had anything, and others.
     pub async fn owner(&self, owner: &Owner) -> Result<OwnerView, ReadError> {
+        let backfilled = self.backfill(owner).await;
         let registered = self.world.store.owner_describe(owner).await?;
         if registered.is_empty() {
             return Err(ReadError::NotFound);
         }
-        // Registry and records are one database, so there is nothing that only one of them knows.
-        Ok(OwnerView { registered, backfilled: true })
+        for one in &registered {
+            self.look_again(one).await;
+        }
+        Ok(OwnerView { registered, backfilled })
     }
 
     /// An operation.
@@ -154,6 +177,6 @@ impl ControlPlane {
         if !provider.capabilities().logs {
             return Ok(Err(LogsUnavailable::Unsupported));
         }
-        Ok(provider.logs(&self.world.idents.of(instance, &reservation.context), query).await)
+        Ok(provider.logs(&self.world.idents.of_reservation(reservation), query).await)
     }
 }

@@ -69,6 +69,14 @@ pub trait Billing: Send + Sync {
         proposed: SubscriptionId,
     ) -> Outcome<SubscriptionTerms>;
 
-    /// Ends it, or finds it ended.
+    /// Ends it, or finds it ended. What was ended once never starts again, however late a start arrives: the service
+    /// keeps to that.
     async fn end(&self, instance: InstanceId, reason: &str) -> Outcome<()>;
+
+    /// What the configuration says a subscription is that is started without the service, to be reported later; `None`
+    /// where it may not be.
+    fn fallback(&self, expected: &PriceVersion, proposed: SubscriptionId) -> Option<SubscriptionTerms> {
+        let _ = (expected, proposed);
+        None
+    }
 }

@@ -16,10 +16,10 @@ pub use provider::{
     Blueprint, Claim, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, OwnedResource, Provider,
     Tags, Unanswered,
 };
-pub use records::{Records, RecordsError};
+pub use records::{Because, RecordChange, Records, RecordsError};
 pub use store::{
     Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, AuditRecord, Claimed, ContextPeek,
     DestroyAccepted, IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, KeyRole, LeakPage,
-    LeakRecord, Listed, OperationView, Registered, RouteEntry, Store, StoreError, Stuck, UnresolvedSummary,
+    LeakRecord, Listed, OperationView, Registered, RouteEntry, StillThere, Store, StoreError, Stuck, UnresolvedSummary,
     WorkAccepted,
 };

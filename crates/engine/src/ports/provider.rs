@@ -43,6 +43,8 @@ pub struct Ident {
     pub instance: InstanceId,
     /// `fh-` and the instance's id without dashes: 35 characters.
     pub name: String,
+    /// What its base is called, where it was not made here and has a name of its own.
+    pub given: Option<String>,
     /// What its resources carry.
     pub tags: Tags,
 }

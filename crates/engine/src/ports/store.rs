@@ -20,7 +20,7 @@ use freehold_domain::ledger::Refusal;
 use freehold_domain::operation::Operation;
 use freehold_domain::owner::{Context, ExternalId, Owner};
 use freehold_domain::records::CanonicalSuccess;
-use freehold_domain::reservation::{IllegalTransition, Reservation};
+use freehold_domain::reservation::{FrozenSpec, IllegalTransition, Reservation};
 use freehold_domain::resource::{Resource, RuntimeState};
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{Bid, Commission, Note, Refused, Run, Settle, Unclaimable, Work, WorkRefused};
@@ -400,6 +400,11 @@ pub struct Stuck {
     pub last_error: Option<String>,
 }
 
+/// An owner that cannot be forgotten: this instance of it is not released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("instance {0} is not destroyed")]
+pub struct StillThere(pub InstanceId);
+
 /// The registry.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -440,6 +445,30 @@ pub trait Store: Send + Sync {
 
     /// Accepts work on a complete instance.
     async fn work_begin(&self, instance: InstanceId, work: Work, asked: Asked) -> Result<WorkAccepted, StoreError>;
+
+    /// Takes in an instance that exists without having been admitted here. `None`: the registry knows it already, and
+    /// nothing was written.
+    async fn take_in(&self, bid: Bid, resources: Vec<Resource>, asked: Asked) -> Result<Option<Run>, StoreError>;
+
+    /// Whether the records were asked for everything that an owner has.
+    async fn owner_is_backfilled(&self, owner: &Owner) -> Result<bool, StoreError>;
+
+    /// They were.
+    async fn owner_backfilled_set(&self, owner: &Owner) -> Result<(), StoreError>;
+
+    /// Whether a message with this id arrived before `since` was forgotten; from now on it did. Ids are kept until
+    /// `keep_until`.
+    async fn delivery_is_new(&self, id: &str, keep_until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Puts a pseudonym in the place of an owner, and `spec` in the place of what its instances ran, everywhere; the
+    /// chains of its contexts are made anew. Refused while anything of it is not released. Answers how many instances
+    /// that were.
+    async fn owner_anonymize(
+        &self,
+        owner: &Owner,
+        pseudonym: &Owner,
+        spec: FrozenSpec,
+    ) -> Result<Result<u64, StillThere>, StoreError>;
 
     /// Begins a sweep of resources that nothing refers to, if the instance is still what it was under epoch `held`; what
     /// is found after a release opens `leak`. Refused as [`freehold_domain::run::swept`] says; nothing was written then.

@@ -14,7 +14,8 @@ use freehold_domain::resource::{Observation, Resource, RuntimeState};
 use freehold_domain::run::Work;
 use freehold_domain::time::Timestamp;
 
-use crate::ports::{Claimed, StoreError, WorkAccepted};
+use super::records;
+use crate::ports::{Claimed, Registered, StoreError, WorkAccepted};
 use crate::world::World;
 
 /// Looks at every instance that is to be looked at, at most `limit`. Answers how many it looked at. One that cannot be
@@ -36,6 +37,7 @@ pub async fn pass(world: &World, limit: usize) -> Result<usize, StoreError> {
 
 async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreError> {
     let Some(registered) = world.store.instance_describe(instance).await? else { return Ok(()) };
+    compare(world, &registered).await;
     let reservation = registered.reservation;
     // A sweep works on other resources than the instance's own: a runtime is looked after meanwhile as before.
     let sweeping = registered.operation.kind == OperationKind::Sweep;
@@ -80,10 +82,22 @@ async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreErro
     }
 }
 
+/// Looks whether the records still say the same. That they do not answer holds up nothing: they are asked again.
+async fn compare(world: &World, registered: &Registered) {
+    let instance = registered.reservation.instance;
+    let compared = async {
+        let view = world.records.describe(instance).await?;
+        records::agree(world, registered, &view).await
+    };
+    if let Err(error) = compared.await {
+        tracing::warn!(%instance, %error, "an instance could not be compared with its records");
+    }
+}
+
 /// What is there, if that is sure.
 async fn look(world: &World, reservation: &Reservation) -> Option<Observation> {
     let provider = world.provider(&reservation.provider)?;
-    let seen = provider.observe(&world.idents.of(reservation.instance, &reservation.context)).await;
+    let seen = provider.observe(&world.idents.of_reservation(reservation)).await;
     let outcome = if seen.is_ok() { "answered" } else { "unanswered" };
     world.meter.provider_request(reservation.provider.as_str(), "observe", outcome);
     seen.ok().filter(|observation| observation.conclusive)

@@ -5,4 +5,5 @@ pub mod drift;
 pub mod due;
 pub mod expiry;
 pub mod janitor;
+pub mod records;
 pub mod stuck;

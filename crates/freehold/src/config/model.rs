@@ -228,6 +228,13 @@ pub(crate) struct Billing {
     pub(crate) price_version: String,
 }
 
+impl Billing {
+    /// Whether a subscription may be started without the service.
+    pub(crate) fn falls_back(&self) -> bool {
+        self.kind == BillingKind::Http && self.fallback == BillingFallback::Local
+    }
+}
+
 /// Who is asked what a context may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

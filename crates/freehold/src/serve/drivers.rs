@@ -11,7 +11,7 @@ use std::time::Duration;
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_engine::executor::{Executor, Worked};
 use freehold_engine::ports::{Claimed, Driver};
-use freehold_engine::reconcilers::{drift, due, expiry, janitor, stuck};
+use freehold_engine::reconcilers::{drift, due, expiry, janitor, records, stuck};
 use freehold_engine::world::World;
 use freehold_server::{Hub, Probe};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -154,6 +154,7 @@ impl Drivers {
             drivers.loops.spawn(look_after_runtimes(world.clone(), drivers.stop.clone()));
             drivers.loops.spawn(keep_house(world.clone(), drivers.stop.clone()));
             drivers.loops.spawn(sweep(world.clone(), duties.sweep_every, drivers.stop.clone()));
+            drivers.loops.spawn(compare_records(world.clone(), duties.sweep_every, drivers.stop.clone()));
         }
         drivers
     }
@@ -291,6 +292,12 @@ impl Running {
     }
 }
 
+/// How many rows of the records are compared at once.
+const RECORDS_AT_ONCE: usize = 200;
+
+/// The pause behind them.
+const RECORDS_PAUSE: Duration = Duration::from_millis(200);
+
 /// The shortest time between two looks at the timers: a busy node must not do nothing but look.
 const SOONEST: Duration = Duration::from_millis(20);
 
@@ -308,6 +315,28 @@ async fn look_after_runtimes(world: Arc<World>, stop: CancellationToken) {
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         if let Err(error) = drift::pass(&world, DRIFT_AT_ONCE).await {
             tracing::warn!(%error, "runtimes could not be looked after");
+        }
+    }
+}
+
+/// Walks through the records at a gentle pace: a page, a pause, and from the start once per `every`.
+async fn compare_records(world: Arc<World>, every: Duration, stop: CancellationToken) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut walk = records::Walk::default();
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        loop {
+            match walk.pass(&world, RECORDS_AT_ONCE).await {
+                Ok(RECORDS_AT_ONCE) => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the records could not be compared with the registry");
+                    break;
+                }
+            }
+            if stop.run_until_cancelled(sleep(RECORDS_PAUSE)).await.is_none() {
+                return;
+            }
         }
     }
 }

@@ -43,6 +43,9 @@ const SEND_MARGIN_MAX: Duration = Duration::from_secs(2);
 /// A lease this many times as long as its margin leaves room for renewals, which come before half of it is over.
 const LEASE_PER_MARGIN: u32 = 5;
 
+/// How long records that did not answer for an owner are left alone.
+const RECORDS_PAUSE: Duration = Duration::from_secs(10);
+
 /// Where fake instances say that they answer: the discard service, which nobody runs.
 const NOWHERE: &str = "http://127.0.0.1:9";
 
@@ -92,6 +95,7 @@ impl Wired {
         let world = World {
             store: store.clone(),
             records: store.clone(),
+            records_elsewhere: false,
             billing: Arc::new(local_billing(config)?),
             providers: providers(config, folder.path(), &idents)?,
             clock,
@@ -287,6 +291,9 @@ fn policy(config: &Config, janitor_looks_until: Duration) -> Result<Policy, Fail
         destroy_stuck_after: timing.destroy_stuck_after.get(),
         janitor_looks_until,
         idempotency_kept: IDEMPOTENCY_KEPT,
+        billing_falls_back: config.billing.falls_back(),
+        price_version: parsed("billing.price_version", &config.billing.price_version)?,
+        records_pause: RECORDS_PAUSE,
         tiers: tiers.collect::<Result<_, _>>()?,
         templates,
     })

@@ -105,6 +105,7 @@ async fn finished_by_nobody(server: &Server, instance: InstanceId) {
         created_at: at,
         destroyed_at: None,
     };
+    let because = freehold_engine::ports::Because::of(lease.operation, "as an executor does");
     let subscription = Subscription {
         id: SubscriptionId::mint(1, [1; 10]),
         instance,
@@ -113,9 +114,10 @@ async fn finished_by_nobody(server: &Server, instance: InstanceId) {
         price_version: reservation.price_version,
         started_at: at,
         ended_at: None,
+        reported: true,
     };
-    records.insert(row).await.unwrap();
-    records.subscription_put(subscription).await.unwrap();
+    records.insert(row, &because).await.unwrap();
+    records.subscription_put(subscription, &because).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

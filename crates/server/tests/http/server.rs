@@ -120,6 +120,9 @@ fn policy() -> Policy {
         destroy_stuck_after: seconds(900),
         janitor_looks_until: Duration::ZERO,
         idempotency_kept: seconds(86_400),
+        billing_falls_back: false,
+        price_version: "2026-01-01".parse().unwrap(),
+        records_pause: seconds(1),
         tiers: tiers().into_iter().map(|(name, rank)| (name, tier(rank))).collect(),
         templates: BTreeMap::from([("hello".to_owned(), template)]),
     }
@@ -171,6 +174,7 @@ impl Server {
         let world = Arc::new(World {
             store: Arc::clone(&store) as Arc<dyn Store>,
             records: Arc::clone(&store) as Arc<dyn Records>,
+            records_elsewhere: false,
             billing: Arc::new(billing()),
             providers,
             clock,
@@ -227,6 +231,7 @@ impl Server {
         World {
             store: Arc::clone(store),
             records: Arc::clone(records),
+            records_elsewhere: false,
             billing: Arc::clone(billing),
             providers,
             clock: Arc::clone(clock),

@@ -222,6 +222,7 @@ impl Bench {
                 tier: "small".parse().expect("a name"),
                 price_version: "2026-01".parse().expect("a name"),
                 regions: vec!["ams".to_owned(), "fra".to_owned()],
+                named: None,
                 spec: FrozenSpec(Arc::from(&b"{\"command\":[\"sleep\"]}"[..])),
             },
             asked: self.asked(),
@@ -282,8 +283,12 @@ impl Bench {
             created_at: self.now(),
             destroyed_at: None,
         };
-        self.records.insert(row).await.expect("a row");
-        let view = self.records.subscription_put(self.subscription(reservation)).await.expect("a subscription");
+        self.records.insert(row, &records::because()).await.expect("a row");
+        let view = self
+            .records
+            .subscription_put(self.subscription(reservation), &records::because())
+            .await
+            .expect("a subscription");
         CanonicalSuccess::establish(&view).expect("both are active")
     }
 
@@ -298,6 +303,7 @@ impl Bench {
             price_version: reservation.price_version.clone(),
             started_at: self.now(),
             ended_at: None,
+            reported: true,
         }
     }
 

@@ -99,6 +99,24 @@ pub(super) fn begin(db: Db<'_>, context: &Context, events: &[Event]) -> Result<i
     Ok(context_id)
 }
 
+/// Makes the chain of a context anew, because whose it is has another name now.
+pub(super) fn chain_anew(tx: Tx<'_>, context_id: i64, context: &Context) -> Result<(), StoreError> {
+    let lines = tx.all(OF_CONTEXT, params![context_id], record)?;
+    let mut chain = Chain { seq: 0, head: GENESIS };
+    for AuditRecord { position, event, .. } in &lines {
+        let Link { prev, hash, .. } = chain.link(context, event);
+        tx.run(
+            "UPDATE audit SET prev_hash = ?2, hash = ?3 WHERE position = ?1",
+            params![count(*position), prev, hash],
+        )?;
+    }
+    tx.run(
+        "UPDATE contexts SET audit_seq = ?2, audit_head = ?3 WHERE id = ?1",
+        params![context_id, count(chain.seq), chain.head],
+    )?;
+    Ok(())
+}
+
 /// Puts an event on an instance's trail that no transition makes.
 pub(super) fn witness(
     tx: Tx<'_>,
@@ -135,6 +153,11 @@ macro_rules! select {
 }
 
 pub(super) const OF_ALL: &str = select!("FROM audit a CROSS JOIN contexts c ON c.id = a.context_id WHERE 1");
+
+const OF_CONTEXT: &str = "\
+    SELECT a.position, c.owner, c.assigned_user, a.seq, a.kind, a.instance_id, a.operation_id, a.epoch, a.status, \
+        a.actor, a.at, a.detail, a.prev_hash, a.hash \
+    FROM audit a JOIN contexts c ON c.id = a.context_id WHERE a.context_id = ?1 ORDER BY a.seq";
 
 /// By way of the context, whose lines are numbered in the order of positions.
 pub(super) const OF_INSTANCE: &str = select!(

@@ -79,3 +79,13 @@ pub(super) fn purge(tx: Tx<'_>, before: Timestamp, wanted: usize) -> Result<u64,
     }
     Ok(old.len() as u64)
 }
+
+/// Whether a message arrives for the first time. Messages that cannot arrive again are forgotten on the way.
+pub(super) fn delivery_is_new(tx: Tx<'_>, id: &str, keep_until: Timestamp) -> Result<bool, StoreError> {
+    tx.run("DELETE FROM deliveries WHERE keep_until < ?1", params![tx.now().as_micros()])?;
+    let written = tx.run(
+        "INSERT INTO deliveries (id, keep_until) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING",
+        params![id, keep_until.as_micros()],
+    )?;
+    Ok(written == 1)
+}

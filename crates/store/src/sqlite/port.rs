@@ -10,20 +10,24 @@ use freehold_domain::ids::{InstanceId, LeakId, OperationId};
 use freehold_domain::invariants::Invariant;
 use freehold_domain::lease::{Epoch, Holder, Lease, NodeId};
 use freehold_domain::owner::{Context, Owner};
-use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription};
-use freehold_domain::reservation::IllegalTransition;
+use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription, SubscriptionStatus};
+use freehold_domain::reservation::{FrozenSpec, IllegalTransition};
 use freehold_domain::resource::{Resource, RuntimeState};
 use freehold_domain::route::Endpoint;
-use freehold_domain::run::{Note, Run, Settle, Unclaimable, Work};
+use freehold_domain::run::{Bid, Note, Run, Settle, Unclaimable, Work};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
-    Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, ContextPeek, DestroyAccepted,
-    IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord, OperationView, Records,
-    RecordsError, Registered, RouteEntry, Store, StoreError, Stuck, UnresolvedSummary, WorkAccepted,
+    Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, Because, ContextPeek, DestroyAccepted,
+    IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord, OperationView,
+    RecordChange, Records, RecordsError, Registered, RouteEntry, StillThere, Store, StoreError, Stuck,
+    SubscriptionTerms, UnresolvedSummary, WorkAccepted,
 };
 
 use super::error::of_records;
-use super::{SqliteStore, accept, admit, audit, describe, journal, keys, leaks, lease, records, timers};
+use super::{
+    SqliteStore, accept, admit, audit, change_log, describe, erase, journal, keys, leaks, lease, records, take_in,
+    timers,
+};
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -76,6 +80,34 @@ impl Store for SqliteStore {
 
     async fn work_begin(&self, instance: InstanceId, work: Work, asked: Asked) -> Result<WorkAccepted, StoreError> {
         self.write(move |tx| accept::work(tx, instance, &work, &asked)).await
+    }
+
+    async fn take_in(&self, bid: Bid, resources: Vec<Resource>, asked: Asked) -> Result<Option<Run>, StoreError> {
+        self.write(move |tx| take_in::take_in(tx, &bid, &resources, &asked)).await
+    }
+
+    async fn owner_is_backfilled(&self, owner: &Owner) -> Result<bool, StoreError> {
+        self.point(|db| take_in::is_backfilled(db, owner))
+    }
+
+    async fn owner_backfilled_set(&self, owner: &Owner) -> Result<(), StoreError> {
+        let owner = owner.clone();
+        self.write(move |tx| take_in::backfilled(tx, &owner)).await
+    }
+
+    async fn delivery_is_new(&self, id: &str, keep_until: Timestamp) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.write(move |tx| keys::delivery_is_new(tx, &id, keep_until)).await
+    }
+
+    async fn owner_anonymize(
+        &self,
+        owner: &Owner,
+        pseudonym: &Owner,
+        spec: FrozenSpec,
+    ) -> Result<Result<u64, StillThere>, StoreError> {
+        let (owner, pseudonym) = (owner.clone(), pseudonym.clone());
+        self.write(move |tx| erase::owner(tx, &owner, &pseudonym, &spec)).await
     }
 
     async fn sweep_begin(
@@ -249,19 +281,79 @@ impl Records for SqliteStore {
         self.point(|db| records::active_in(db, context)).map_err(of_records)
     }
 
-    async fn insert(&self, row: InstanceRow) -> Result<RecordsView, RecordsError> {
-        self.write(move |tx| records::insert(tx, &row)).await.map_err(of_records)
+    async fn active_of(&self, owner: &Owner, limit: usize) -> Result<Vec<RecordsView>, RecordsError> {
+        let owner = owner.clone();
+        self.list(move |db| records::active_of(db, &owner, limit)).await.map_err(of_records)
     }
 
-    async fn subscription_put(&self, subscription: Subscription) -> Result<RecordsView, RecordsError> {
-        self.write(move |tx| records::subscription_put(tx, &subscription)).await.map_err(of_records)
+    async fn active_after(&self, after: Option<InstanceId>, limit: usize) -> Result<Vec<RecordsView>, RecordsError> {
+        self.list(move |db| records::active_after(db, after, limit)).await.map_err(of_records)
     }
 
-    async fn subscription_end(&self, instance: InstanceId, at: Timestamp) -> Result<RecordsView, RecordsError> {
-        self.write(move |tx| records::subscription_end(tx, instance, at)).await.map_err(of_records)
+    async fn insert(&self, row: InstanceRow, because: &Because) -> Result<RecordsView, RecordsError> {
+        let because = because.clone();
+        self.write(move |tx| records::insert(tx, &row, &because)).await.map_err(of_records)
     }
 
-    async fn mark_destroyed(&self, instance: InstanceId, at: Timestamp) -> Result<RecordsView, RecordsError> {
-        self.write(move |tx| records::mark_destroyed(tx, instance, at)).await.map_err(of_records)
+    async fn subscription_put(
+        &self,
+        subscription: Subscription,
+        because: &Because,
+    ) -> Result<RecordsView, RecordsError> {
+        let because = because.clone();
+        self.write(move |tx| records::subscription_put(tx, &subscription, &because)).await.map_err(of_records)
+    }
+
+    async fn subscription_turn(
+        &self,
+        instance: InstanceId,
+        to: SubscriptionStatus,
+        because: &Because,
+    ) -> Result<RecordsView, RecordsError> {
+        let because = because.clone();
+        self.write(move |tx| records::subscription_turn(tx, instance, to, &because)).await.map_err(of_records)
+    }
+
+    async fn subscription_end(
+        &self,
+        instance: InstanceId,
+        at: Timestamp,
+        because: &Because,
+    ) -> Result<RecordsView, RecordsError> {
+        let because = because.clone();
+        self.write(move |tx| records::subscription_end(tx, instance, at, &because)).await.map_err(of_records)
+    }
+
+    async fn unreported(&self, limit: usize) -> Result<Vec<RecordsView>, RecordsError> {
+        self.list(move |db| records::unreported(db, limit)).await.map_err(of_records)
+    }
+
+    async fn subscription_reported(
+        &self,
+        instance: InstanceId,
+        terms: SubscriptionTerms,
+        because: &Because,
+    ) -> Result<RecordsView, RecordsError> {
+        let because = because.clone();
+        self.write(move |tx| records::subscription_reported(tx, instance, &terms, &because)).await.map_err(of_records)
+    }
+
+    async fn mark_destroyed(
+        &self,
+        instance: InstanceId,
+        at: Timestamp,
+        because: &Because,
+    ) -> Result<RecordsView, RecordsError> {
+        let because = because.clone();
+        self.write(move |tx| records::mark_destroyed(tx, instance, at, &because)).await.map_err(of_records)
+    }
+
+    async fn changes(&self, instance: InstanceId, limit: usize) -> Result<Vec<RecordChange>, RecordsError> {
+        self.list(move |db| change_log::read(db, instance, limit)).await.map_err(of_records)
+    }
+
+    async fn anonymize(&self, owner: &Owner, pseudonym: &Owner, because: &Because) -> Result<u64, RecordsError> {
+        let (owner, pseudonym, because) = (owner.clone(), pseudonym.clone(), because.clone());
+        self.write(move |tx| records::anonymize(tx, &owner, &pseudonym, &because)).await.map_err(of_records)
     }
 }

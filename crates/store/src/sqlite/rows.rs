@@ -20,7 +20,7 @@ use super::{json, names};
 /// The columns of a reservation `r` in its context `c`.
 macro_rules! reservation_columns {
     () => {
-        "r.instance_id, c.owner, c.assigned_user, r.provider, r.tier, r.price_version, r.regions, r.spec, r.status, \
+        "r.instance_id, c.owner, c.assigned_user, r.provider, r.tier, r.price_version, r.regions, r.named, r.spec, r.status, \
          r.status_reason, r.epoch, r.destroy_at, r.destroy_reason, r.power, r.operation_id, r.unanswered, \
          r.last_sent_at, r.resources, r.sealed_at, r.lookups, r.runtime_state, r.runtime_detail, r.runtime_at, \
          r.recoveries, r.check_at, r.started_at, r.updated_at, r.completed_at, r.released_at"
@@ -64,6 +64,7 @@ pub(super) fn reservation(row: &mut Columns<'_>) -> Result<Reservation, StoreErr
         tier: row.parsed()?,
         price_version: row.parsed()?,
         regions: json::read_regions(row.text()?)?,
+        named: row.get()?,
         spec: frozen(row.blob_or_null()?.unwrap_or_default()),
         status: status(row)?,
         epoch: Epoch::new(row.count()?),
@@ -175,11 +176,11 @@ fn check_column(check_at: Timestamp) -> Option<i64> {
 }
 
 const RESERVATION_INSERT: &str = "\
-    INSERT INTO reservations (instance_id, context_id, provider, tier, price_version, regions, spec, status, \
+    INSERT INTO reservations (instance_id, context_id, provider, tier, price_version, regions, named, spec, status, \
         status_reason, epoch, destroy_at, destroy_reason, power, operation_id, unanswered, last_sent_at, resources, \
         sealed_at, lookups, runtime_state, runtime_detail, runtime_at, recoveries, check_at, started_at, updated_at, \
         completed_at, released_at) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// Puts down a reservation that was just taken.
 pub(super) fn reservation_insert(db: Db<'_>, context_id: i64, reservation: &Reservation) -> Result<(), StoreError> {
@@ -190,6 +191,7 @@ pub(super) fn reservation_insert(db: Db<'_>, context_id: i64, reservation: &Rese
         tier,
         price_version,
         regions,
+        named,
         spec,
         status,
         epoch,
@@ -220,6 +222,7 @@ pub(super) fn reservation_insert(db: Db<'_>, context_id: i64, reservation: &Rese
             tier.as_str(),
             price_version.as_str(),
             json::regions(regions)?,
+            named,
             &*spec.0,
             status.name(),
             names::status_reason(status),
@@ -271,6 +274,7 @@ pub(super) fn reservation_update(db: Db<'_>, before: &Reservation, after: &Reser
         tier: _,
         price_version: _,
         regions: _,
+        named: _,
         spec,
         status,
         epoch,

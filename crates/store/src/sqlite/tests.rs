@@ -50,6 +50,7 @@ fn admission(number: u64, owner: &str) -> Admission {
             tier: "small".parse().expect("a name"),
             price_version: "1".parse().expect("a name"),
             regions: Vec::new(),
+            named: None,
             spec: FrozenSpec(Arc::from(vec![b'x'; 200])),
         },
         asked: Asked {

@@ -282,10 +282,11 @@ impl World {
         let records = self.records_read();
         let situation = Situation {
             run: &seen,
-            records: &records,
+            records: Some(&records),
             in_the_way: None,
             wants_storage: true,
             has_endpoint: self.now.since(START) >= self.plot.mute,
+            billing_falls_back: false,
             capabilities: self.capabilities,
             patience: PATIENCE,
             now: self.now,

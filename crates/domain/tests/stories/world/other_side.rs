@@ -99,8 +99,8 @@ impl World {
             Action::InsertRecord => {
                 records.row.get_or_insert_with(|| row(instance, self.now));
             }
-            Action::Subscribe => {
-                if !self.bill() {
+            Action::Subscribe | Action::SubscribeLocally => {
+                if *action == Action::Subscribe && !self.bill() {
                     let detail = "the subscription is over".to_owned();
                     return Finding::Rejected(Rejection { class: RejectionClass::Invalid, detail });
                 }
@@ -117,6 +117,7 @@ impl World {
                 if let Some(row) = &mut records.row {
                     row.destroyed_at.get_or_insert(self.now);
                 }
+                records.closed = true;
             }
         }
         self.write(records);

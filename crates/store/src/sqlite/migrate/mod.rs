@@ -28,8 +28,10 @@ pub struct Migration {
 }
 
 /// Every step that this program knows.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql") },
+    Migration { version: 2, name: "records", sql: include_str!("../migrations/0002_records.sql") },
+];
 
 /// "Freehold database" in the file's header (`application_id`): the letters FRHD.
 const APPLICATION_ID: i64 = 0x4652_4844;

@@ -12,6 +12,9 @@ fn fresh() -> (tempfile::TempDir, std::path::PathBuf) {
 
 const NOW: Timestamp = Timestamp::from_micros(1);
 
+/// The newest schema.
+const LATEST: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+
 fn raw(path: &Path) -> Connection {
     connect::writer(path).expect("it opens")
 }
@@ -25,11 +28,11 @@ fn tables(conn: &Connection) -> Vec<String> {
 fn a_missing_database_is_made_once() {
     let (_dir, path) = fresh();
     let missing = status(&path).expect("a missing file is an empty database");
-    assert_eq!((missing.database, missing.program, missing.pending.len()), (0, 1, 1));
+    assert_eq!((missing.database, missing.program, missing.pending.len()), (0, LATEST, MIGRATIONS.len()));
     assert!(!path.exists(), "looking makes nothing");
     assert_eq!(up(&path, NOW).expect("it is made"), missing);
     let made = status(&path).expect("it is there");
-    assert_eq!((made.database, made.pending.len(), made.applied.len()), (1, 0, 1));
+    assert_eq!((made.database, made.pending.len(), made.applied.len()), (LATEST, 0, MIGRATIONS.len()));
     assert_eq!((made.applied[0].name.as_str(), made.applied[0].applied_at), ("registry", NOW));
     assert_eq!(up(&path, Timestamp::from_micros(2)).expect("again changes nothing"), made);
     assert_eq!(status(&path).expect("it is there"), made);
@@ -42,8 +45,8 @@ fn a_newer_database_is_refused_and_both_versions_are_named() {
     raw(&path).execute_batch("PRAGMA user_version = 7").expect("it is newer");
     for refused in [up(&path, NOW), status(&path)] {
         let refused = refused.expect_err("it is newer");
-        assert!(matches!(refused, MigrateError::Newer { database: 7, program: 1 }), "{refused}");
-        assert!(refused.to_string().contains("at schema 7, this program knows up to 1"), "{refused}");
+        assert!(matches!(refused, MigrateError::Newer { database: 7, program: LATEST }), "{refused}");
+        assert!(refused.to_string().contains(&format!("at schema 7, this program knows up to {LATEST}")), "{refused}");
     }
 }
 
@@ -97,7 +100,7 @@ fn a_kill_in_the_middle_leaves_the_old_schema_and_the_next_start_goes_on() {
         let path = after.path().join("registry.db");
         assert_eq!(status(&path).expect("it reads").database, 0, "killed after statement {killed_after}");
         up(&path, NOW).expect("it goes on");
-        assert_eq!(status(&path).expect("it reads").database, 1);
+        assert_eq!(status(&path).expect("it reads").database, LATEST);
     }
 }
 
@@ -111,5 +114,5 @@ fn two_that_migrate_at_once_agree() {
             one.join().expect("no panic").expect("both succeed");
         }
     });
-    assert_eq!(status(&path).expect("it reads").applied.len(), 1);
+    assert_eq!(status(&path).expect("it reads").applied.len(), MIGRATIONS.len());
 }
