@@ -149,6 +149,24 @@ codes! {
     BillingUnavailable = "billing_unavailable", 503, "Billing unavailable", true;
 }
 
+impl Code {
+    /// The sentence that the user of a web application reads where that application passes it on, for the few codes that
+    /// users meet. It is the same for every occurrence and says nothing of instances or operations.
+    #[must_use]
+    pub const fn user_message(self) -> Option<&'static str> {
+        match self {
+            Self::ProvisionInProgress => {
+                Some("An instance is already being created. Wait for setup to finish, then try again.")
+            }
+            Self::InstanceAlreadyActive => Some("User already has an active instance"),
+            Self::ProvisionCompletionPending => Some("Provisioning completed but finalization is pending"),
+            Self::InstanceNotFound => Some("Active instance not found"),
+            Self::InstanceDestroyed => Some("Instance was destroyed during update"),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -189,6 +207,23 @@ mod tests {
             assert_eq!(code.as_str().parse(), Ok(*code));
         }
         assert_eq!("no_such_code".parse::<Code>(), Err(UnknownCode));
+    }
+
+    #[test]
+    fn users_meet_five_codes_and_each_has_its_sentence() {
+        let met: Vec<Code> = Code::ALL.iter().copied().filter(|code| code.user_message().is_some()).collect();
+        assert_eq!(
+            met,
+            [
+                Code::InstanceNotFound,
+                Code::ProvisionInProgress,
+                Code::InstanceAlreadyActive,
+                Code::InstanceDestroyed,
+                Code::ProvisionCompletionPending,
+            ]
+        );
+        let sentences: HashSet<_> = met.iter().map(|code| code.user_message()).collect();
+        assert_eq!(sentences.len(), met.len(), "no two codes say the same");
     }
 
     #[test]
