@@ -3,9 +3,9 @@
 //! A code is for machines and never changes its meaning; the page, `docs/errors/{code}.md`, is for people and is served
 //! at `/problems/{code}`.
 //!
-//! Six codes are not in the contract's table. They answer what happens outside its routes: `not_found` and
+//! Seven codes are not in the contract's table. They answer what happens outside its routes: `not_found` and
 //! `method_not_allowed` (no such path or method), `request_timeout` (the body did not arrive), `internal_error` (a
-//! defect), `instance_unreachable` (the proxy's 502) and `not_supported` (the provider cannot do it).
+//! defect), `instance_unreachable` (the proxy's 502), `not_supported` (the provider cannot do it) and `issuer_unavailable` (no key to check a token with).
 
 use std::fmt;
 use std::str::FromStr;
@@ -145,6 +145,8 @@ codes! {
     ProviderCheckUnavailable = "provider_check_unavailable", 503, "Provider check unavailable", true;
     /// The registry or the records cannot be read or written.
     StoreUnavailable = "store_unavailable", 503, "Store unavailable", true;
+    /// The keys that end users' tokens are signed with cannot be fetched.
+    IssuerUnavailable = "issuer_unavailable", 503, "Issuer of tokens unavailable", true;
     /// The billing service did not answer.
     BillingUnavailable = "billing_unavailable", 503, "Billing unavailable", true;
 }

@@ -104,13 +104,15 @@ pub enum Actor {
     Platform,
     /// An operator.
     Operator,
+    /// An end user: the one whose context it is.
+    User,
     /// Freehold itself.
     System,
 }
 
 impl Actor {
     /// Every actor.
-    pub const ALL: [Self; 3] = [Self::Platform, Self::Operator, Self::System];
+    pub const ALL: [Self; 4] = [Self::Platform, Self::Operator, Self::User, Self::System];
 
     /// The actor's name on the wire and in the store.
     #[must_use]
@@ -118,6 +120,7 @@ impl Actor {
         match self {
             Self::Platform => "platform",
             Self::Operator => "operator",
+            Self::User => "user",
             Self::System => "system",
         }
     }

@@ -1,4 +1,4 @@
-//! Who calls: bearer keys, from the configuration and from the registry.
+//! Who calls: bearer keys, from the configuration and from the registry, and end users' tokens.
 //!
 //! A key is known by its SHA-256; the key itself is nowhere. The table is entered by the first bytes of that hash, which
 //! nobody can steer towards a key they do not have, and what is found there is compared in constant time.
@@ -20,6 +20,7 @@ use ring::digest;
 use subtle::ConstantTimeEq as _;
 
 use crate::problems::Refusal;
+use crate::users::{Scope, UnusableKeys, User, UserTokens, Users};
 
 /// After how long the registry's keys are read again, by one of the requests while the others go on.
 const READ_EVERY: Duration = Duration::from_secs(2);
@@ -33,21 +34,56 @@ const UNKNOWN_READ_EVERY: Duration = Duration::from_secs(1);
 /// Who calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Bearer {
-    /// Names the key: its public id, or its role where the configuration has it.
+    /// Names the caller: a key's public id, its role where the configuration has it, or a user with `user:` in front.
     pub(crate) id: Arc<str>,
     /// What it may do.
-    pub(crate) role: KeyRole,
+    pub(crate) role: Role,
 }
 
-/// Who an actor is in the audit trail. Readers change nothing, so they never get there.
-pub(crate) fn actor(role: KeyRole) -> Actor {
-    match role {
-        KeyRole::Platform | KeyRole::Viewer => Actor::Platform,
-        KeyRole::Operator => Actor::Operator,
+/// What a caller may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// What its key is for, in every context.
+    Key(KeyRole),
+    /// What end users do, in its own contexts.
+    User(Arc<User>),
+}
+
+impl Role {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Key(role) => role.name(),
+            Self::User(_) => "user",
+        }
+    }
+
+    /// Who an actor is in the audit trail. Readers change nothing, so they never get there.
+    pub(crate) fn actor(&self) -> Actor {
+        match self {
+            Self::Key(KeyRole::Platform | KeyRole::Viewer) => Actor::Platform,
+            Self::Key(KeyRole::Operator) => Actor::Operator,
+            Self::User(_) => Actor::User,
+        }
+    }
+
+    /// What it sees.
+    pub(crate) fn scope(&self) -> Scope {
+        match self {
+            Self::Key(_) => Scope::Everything,
+            Self::User(user) => Scope::Of(Arc::clone(user)),
+        }
+    }
+
+    /// Whether its requests are counted. A backend's own keys are not.
+    pub(crate) fn is_rate_limited(&self) -> bool {
+        match self {
+            Self::Key(KeyRole::Viewer) | Self::User(_) => true,
+            Self::Key(KeyRole::Platform | KeyRole::Operator) => false,
+        }
     }
 }
 
-/// The least that a route asks of its caller.
+/// The least that a route asks of a caller with a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Access {
     /// Nothing: no key is looked at.
@@ -79,17 +115,42 @@ impl Access {
         }
     }
 
-    /// Lets a caller in, or says why not.
-    pub(crate) fn check(self, bearer: &Bearer) -> Result<(), Refusal> {
-        if Self::of(bearer.role) >= self {
-            return Ok(());
-        }
-        let least = match self {
+    fn name(self) -> &'static str {
+        match self {
             Self::Open | Self::Viewer => "viewer",
             Self::Platform => "platform",
             Self::Operator => "operator",
+        }
+    }
+}
+
+/// What a route asks of its callers. Users are let in where it says so and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Door {
+    /// Of those with a key.
+    pub(crate) key: Access,
+    /// Whether end users may come too.
+    pub(crate) users: bool,
+}
+
+impl Door {
+    /// For whoever comes.
+    pub(crate) const OPEN: Self = Self { key: Access::Open, users: true };
+
+    /// For operators only: what holds where nothing is said.
+    pub(crate) const SHUT: Self = Self { key: Access::Operator, users: false };
+
+    /// Lets a caller in, or says why not.
+    pub(crate) fn check(self, bearer: &Bearer) -> Result<(), Refusal> {
+        let enough = match &bearer.role {
+            Role::Key(role) => Access::of(*role) >= self.key,
+            Role::User(_) => self.users,
         };
-        let detail = format!("this needs a key with the role {least}; this key has the role {}", bearer.role.name());
+        if enough {
+            return Ok(());
+        }
+        let (least, has) = (self.key.name(), bearer.role.name());
+        let detail = format!("this needs a key with the role {least}; this caller has the role {has}");
         Err(Refusal::new(Code::Forbidden, detail))
     }
 }
@@ -145,6 +206,7 @@ pub struct Keys {
     configured: Table,
     stored: RwLock<Stored>,
     reading: tokio::sync::Mutex<()>,
+    users: Option<Users>,
 }
 
 impl std::fmt::Debug for Keys {
@@ -163,6 +225,7 @@ impl Keys {
             configured: Table::default(),
             stored: RwLock::new(stored),
             reading: tokio::sync::Mutex::default(),
+            users: None,
         }
     }
 
@@ -170,16 +233,43 @@ impl Keys {
     /// scope of idempotency keys: keep it when the key is rotated.
     #[must_use]
     pub fn with(mut self, id: &str, role: KeyRole, key: &str) -> Self {
-        self.configured.insert(hashed(key), Bearer { id: Arc::from(id), role });
+        self.configured.insert(hashed(key), Bearer { id: Arc::from(id), role: Role::Key(role) });
         self
+    }
+
+    /// And end users' tokens, which are refused otherwise.
+    ///
+    /// # Errors
+    /// Keys that no token can be checked with.
+    pub fn with_users(mut self, tokens: UserTokens) -> Result<Self, UnusableKeys> {
+        self.users = Some(Users::new(tokens)?);
+        Ok(self)
     }
 
     /// Whose request this is.
     ///
     /// # Errors
-    /// `unauthorized` without a key that is known, `store_unavailable` if it cannot be told.
+    /// `unauthorized` without a key or token that is good, `store_unavailable` or `issuer_unavailable` if it cannot be
+    /// told.
     pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Bearer, Refusal> {
-        let hash = hashed(bearer_token(headers)?);
+        let token = bearer_token(headers)?;
+        if !looks_like_jwt(token) {
+            return self.identify_key(token).await;
+        }
+        let Some(users) = &self.users else {
+            let detail = "this server takes no end-user tokens; send an API key";
+            return Err(Refusal::new(Code::Unauthorized, detail));
+        };
+        let user = users.identify(token).await?;
+        Ok(Bearer { id: Arc::clone(&user.id), role: Role::User(user) })
+    }
+
+    /// Whose key this is.
+    ///
+    /// # Errors
+    /// As [`Self::identify`].
+    pub(crate) async fn identify_key(&self, key: &str) -> Result<Bearer, Refusal> {
+        let hash = hashed(key);
         if let Some(bearer) = self.configured.find(&hash) {
             return Ok(bearer);
         }
@@ -198,7 +288,7 @@ impl Keys {
         }
     }
 
-    /// Whether these headers carry a key of ours, whoever's it is.
+    /// Whether these headers carry a key or token for us, whoever's it is.
     pub(crate) async fn is_ours(&self, headers: &HeaderMap) -> bool {
         headers.contains_key(AUTHORIZATION) && self.identify(headers).await.is_ok()
     }
@@ -248,7 +338,7 @@ impl Keys {
                 let mut table = Table::default();
                 for KeyRecord { id, label: _, role, hash, created_at: _, revoked_at } in keys {
                     if revoked_at.is_none() {
-                        table.insert(hash, Bearer { id: Arc::from(id), role });
+                        table.insert(hash, Bearer { id: Arc::from(id), role: Role::Key(role) });
                     }
                 }
                 stored.table = Arc::new(table);
@@ -269,7 +359,6 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
         scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     });
     match token {
-        Some(token) if looks_like_jwt(token) => refuse("this server takes no end-user tokens; send an API key"),
         Some(token) if !token.is_empty() => Ok(token),
         Some(_) | None => refuse("the header is not `Authorization: Bearer KEY`"),
     }
@@ -293,7 +382,7 @@ mod tests {
     fn a_key_is_read_from_one_bearer_header() {
         assert_eq!(bearer_token(&headers("Bearer abc")).unwrap(), "abc");
         assert_eq!(bearer_token(&headers("bearer  abc ")).unwrap(), "abc");
-        for bad in ["", "Bearer", "Bearer ", "Basic abc", "abc", "Bearer eyJh.eyJz.c2ln"] {
+        for bad in ["", "Bearer", "Bearer ", "Basic abc", "abc"] {
             assert_eq!(bearer_token(&headers(bad)).unwrap_err().0.code, Code::Unauthorized, "{bad}");
         }
         let mut two = headers("Bearer abc");
@@ -305,8 +394,8 @@ mod tests {
     #[test]
     fn a_table_finds_its_keys_and_no_others() {
         let mut table = Table::default();
-        table.insert(hashed("one"), Bearer { id: "1".into(), role: KeyRole::Viewer });
-        table.insert(hashed("two"), Bearer { id: "2".into(), role: KeyRole::Operator });
+        table.insert(hashed("one"), Bearer { id: "1".into(), role: Role::Key(KeyRole::Viewer) });
+        table.insert(hashed("two"), Bearer { id: "2".into(), role: Role::Key(KeyRole::Operator) });
         assert_eq!(table.find(&hashed("two")).unwrap().id.as_ref(), "2");
         assert_eq!(table.find(&hashed("three")), None);
         // The same first bytes are not enough.
@@ -317,18 +406,32 @@ mod tests {
 
     #[test]
     fn roles_are_ordered_and_a_weak_one_is_told_what_is_missing() {
-        let bearer = |role| Bearer { id: "k".into(), role };
-        for (access, allowed) in [
+        let bearer = |role| Bearer { id: "k".into(), role: Role::Key(role) };
+        for (key, allowed) in [
             (Access::Open, [true, true, true]),
             (Access::Viewer, [true, true, true]),
             (Access::Platform, [true, true, false]),
             (Access::Operator, [false, true, false]),
         ] {
-            let seen = KeyRole::ALL.map(|role| access.check(&bearer(role)).is_ok());
-            assert_eq!(seen, allowed, "{access:?} for platform, operator, viewer");
+            for users in [false, true] {
+                let seen = KeyRole::ALL.map(|role| Door { key, users }.check(&bearer(role)).is_ok());
+                assert_eq!(seen, allowed, "{key:?} for platform, operator, viewer");
+            }
         }
-        let refusal = Access::Operator.check(&bearer(KeyRole::Platform)).unwrap_err();
+        let refusal = Door::SHUT.check(&bearer(KeyRole::Platform)).unwrap_err();
         assert_eq!(refusal.0.code, Code::Forbidden);
         assert!(refusal.0.detail.contains("operator") && refusal.0.detail.contains("platform"));
+    }
+
+    #[test]
+    fn a_user_comes_in_where_users_are_named_and_nowhere_else() {
+        let user = Arc::new(User::new("alice".parse().unwrap(), []));
+        let bearer = Bearer { id: Arc::clone(&user.id), role: Role::User(user) };
+        for key in [Access::Viewer, Access::Platform, Access::Operator] {
+            assert!(Door { key, users: true }.check(&bearer).is_ok());
+            assert_eq!(Door { key, users: false }.check(&bearer).unwrap_err().0.code, Code::Forbidden);
+        }
+        assert_eq!(bearer.role.actor(), Actor::User);
+        assert!(bearer.role.is_rate_limited());
     }
 }

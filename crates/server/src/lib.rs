@@ -24,9 +24,11 @@ mod hub;
 pub mod limits;
 mod listen;
 mod metrics;
+mod platform;
 mod problems;
 mod proxy;
 mod sse;
+mod users;
 
 pub use self::answer::AnswerRenderer;
 pub use self::auth::Keys;
@@ -34,3 +36,4 @@ pub use self::http::{Probe, ServerParts, Settings, openapi, router};
 pub use self::hub::Hub;
 pub use self::listen::{Bounds, serve};
 pub use self::metrics::{Metrics, resident_bytes};
+pub use self::users::{JwksTiming, SECRET_BYTES_MIN, UnusableKeys, UserKeys, UserTokens};

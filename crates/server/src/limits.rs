@@ -55,6 +55,21 @@ pub const PROXY_SILENCE_MAX: Duration = Duration::from_secs(300);
 /// How long the store may take to answer a readiness check.
 pub const READY_LOOK_MAX: Duration = Duration::from_secs(2);
 
+/// The longest token of an end user, in bytes: many claims fit, and checking it costs little.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// The most organisations that a token may name: a list asks the store once for each.
+pub const ORGS_MAX: usize = 50;
+
+/// The longest set of an issuer's keys, in bytes: a key with its certificates takes some 5 KiB.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+
+/// The most keys of an issuer: two are usual, while one takes over from the other.
+pub const JWKS_KEYS_MAX: usize = 50;
+
+/// How long an issuer may take to answer with its keys: a request waits for it.
+pub const JWKS_FETCH_MAX: Duration = Duration::from_secs(5);
+
 /// How many callers are remembered before those that were quiet for long are forgotten.
 const CALLERS_SWEPT_AT: usize = 1_000;
 

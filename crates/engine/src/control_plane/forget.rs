@@ -1,6 +1,5 @@
 //! Forgetting a person or an organisation. Rows stay, because what was billed must stay explicable; whose they were goes.
 
-use freehold_domain::event::Actor;
 use freehold_domain::owner::Owner;
 
 use super::{Caller, ControlPlane};
@@ -54,11 +53,8 @@ impl ControlPlane {
         };
         let pseudonym = format!("{kind}:erased-{}", world.mint_instance().simple());
         let pseudonym: Owner = pseudonym.parse().map_err(|_| StoreError::Corrupt("a pseudonym".to_owned()))?;
-        let actor = match caller.actor {
-            Actor::Platform | Actor::Operator => caller.actor,
-            Actor::System => Actor::System,
-        };
-        let because = Because { actor, operation: None, reason: "its owner is to be forgotten".to_owned() };
+        let because =
+            Because { actor: caller.actor, operation: None, reason: "its owner is to be forgotten".to_owned() };
         world.records.anonymize(owner, &pseudonym, &because).await?;
         let instances = world.store.owner_anonymize(owner, &pseudonym, Spec::bare().freeze()).await??;
         Ok(Forgotten { pseudonym, instances })

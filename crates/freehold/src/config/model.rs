@@ -310,9 +310,7 @@ impl Config {
             auth.platform_key(),
             auth.operator_key(),
         ];
-        if let Some(jwt) = &auth.jwt {
-            sources.push(source("auth.jwt.hs256_secret", &jwt.hs256_secret_env, &jwt.hs256_secret_file, ""));
-        }
+        sources.extend(auth.jwt.as_ref().map(Jwt::hs256_secret));
         sources
     }
 }
@@ -326,6 +324,13 @@ impl Keys {
     /// Where the key that encrypts secrets at rest comes from.
     pub(crate) fn secret_key(&self) -> SecretSource<'_> {
         source("keys.secret_key", &self.secret_key_env, &self.secret_key_file, "")
+    }
+}
+
+impl Jwt {
+    /// Where the secret comes from that the issuer shares with us.
+    pub(crate) fn hs256_secret(&self) -> SecretSource<'_> {
+        source("auth.jwt.hs256_secret", &self.hs256_secret_env, &self.hs256_secret_file, "")
     }
 }
 

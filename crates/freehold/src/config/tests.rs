@@ -54,14 +54,30 @@ fn with_no_file_at_all_there_is_one_provider_one_template_and_one_tier() {
 }
 
 #[test]
-fn the_example_of_the_manual_is_understood_and_names_what_this_build_lacks() {
-    let file = File::with(include_str!("example.toml"));
-    let config = Config::load_unchecked(&file.sources(&[])).unwrap();
+fn the_example_of_the_manual_is_understood() {
+    let config = File::with(include_str!("example.toml")).load().unwrap();
     assert_eq!(config.node_id.as_deref(), Some("node-a"));
-    let error = file.load().unwrap_err();
-    let lines: Vec<String> =
-        error.findings().iter().map(|finding| format!("{}: {}", finding.path, finding.message)).collect();
-    assert_eq!(lines, ["auth.jwt: this build does not read end users' tokens",]);
+    assert_eq!(config.auth.jwt.unwrap().audience, "freehold");
+}
+
+#[test]
+fn end_users_tokens_are_checked_in_one_way() {
+    let section = |keys: &str| format!("[auth.jwt]\nissuer = \"i\"\naudience = \"a\"\n{keys}\n");
+    let config = File::with(&section("hs256_secret_env = \"USERS\"")).load().unwrap();
+    let shown = Shown::of(&config, &|name| (name == "USERS").then(|| "hunter2".to_owned())).to_toml().unwrap();
+    assert!(shown.contains("# auth.jwt.hs256_secret: [redacted] (from $USERS)"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for (keys, says) in [
+        ("", "auth.jwt: there is no way to check a token"),
+        ("jwks_url = \"https://i\"\nhs256_secret_env = \"A\"", "auth.jwt: there are two ways to check a token"),
+        ("jwks_url = \"i\"", "auth.jwt.jwks_url: `i` is not an address"),
+        ("audiense = \"b\"\njwks_url = \"https://i\"", "auth.jwt.audiense: there is no such setting"),
+    ] {
+        let said = refused(&section(keys)).0;
+        assert!(said.ends_with(says), "{said}");
+    }
+    let nobody = refused("[auth.jwt]\nissuer = \"i\"\naudience = \"\"\njwks_url = \"https://i\"\n").0;
+    assert!(nobody.ends_with("auth.jwt.audience: this is empty"), "{nobody}");
 }
 
 #[test]

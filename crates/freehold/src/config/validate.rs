@@ -316,9 +316,5 @@ pub(super) fn missing_from_this_build(config: &Config) -> Vec<Found> {
             found.add(&["billing", "kind"], "this build cannot ask a billing service", Some(hint));
         }
     }
-    if config.auth.jwt.is_some() {
-        let hint = "remove the section; callers use the platform key".to_owned();
-        found.add(&["auth", "jwt"], "this build does not read end users' tokens", Some(hint));
-    }
     found.0
 }

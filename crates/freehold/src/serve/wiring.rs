@@ -18,7 +18,9 @@ use freehold_providers::docker::DockerProvider;
 use freehold_providers::fake::{FakeCloud, FakeProvider};
 use freehold_providers::fly::{self, FlyOptions, FlyProvider};
 use freehold_providers::process::{ProcessOptions, ProcessProvider};
-use freehold_server::{AnswerRenderer, Hub, Keys, Metrics, Probe, ServerParts, Settings};
+use freehold_server::{
+    AnswerRenderer, Hub, JwksTiming, Keys, Metrics, Probe, ServerParts, Settings, UserKeys, UserTokens,
+};
 use freehold_store::SqliteStore;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +29,7 @@ use super::clock::{SystemClock, SystemEntropy};
 use super::drivers::{HINTS_MAX, Hints};
 use super::folder::{DataFolder, unusable};
 use super::gaps;
-use crate::config::{Config, FakeConfig, FlyConfig, ProviderConfig, Roles, SecretSource};
+use crate::config::{Config, FakeConfig, FlyConfig, Jwt, ProviderConfig, Roles, SecretSource};
 use crate::exit::Failure;
 
 /// How long a new program is watched before its instance is published while it still starts: long enough for most to be
@@ -135,6 +137,12 @@ pub(super) fn server_parts(
         None => folder.operator_key()?,
     };
     keys = keys.with("operator", KeyRole::Operator, operator.expose());
+    if let Some(jwt) = &config.auth.jwt {
+        keys = keys.with_users(user_tokens(jwt)?).map_err(|error| {
+            Failure::usage(format!("auth.jwt: {error}"))
+                .hint("a good secret is 32 bytes of chance, written in hexadecimal")
+        })?;
+    }
     let settings = Settings {
         default_wait: config.provision.default_wait.get(),
         requests_per_second_per_caller: config.limits.requests_per_second_per_caller,
@@ -151,6 +159,14 @@ pub(super) fn server_parts(
         settings,
         shutdown,
     })
+}
+
+fn user_tokens(jwt: &Jwt) -> Result<UserTokens, Failure> {
+    let keys = match (&jwt.jwks_url, read(&jwt.hs256_secret())?) {
+        (Some(url), _) => UserKeys::Published(url.expose().to_owned(), JwksTiming::default()),
+        (None, secret) => UserKeys::Shared(secret.map(|secret| secret.expose().to_owned()).unwrap_or_default()),
+    };
+    Ok(UserTokens { issuer: jwt.issuer.clone(), audience: jwt.audience.clone(), keys })
 }
 
 fn read(source: &SecretSource<'_>) -> Result<Option<crate::config::Secret>, Failure> {

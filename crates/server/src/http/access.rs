@@ -1,5 +1,5 @@
 //! Who may call which route. The OpenAPI document is the table: what an operation says under `security` is what is
-//! enforced, and an operation that says nothing lets nobody in but operators.
+//! enforced, and an operation that says nothing lets nobody in but operators. End users come in where `user` is named.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,32 +7,52 @@ use std::sync::Arc;
 use http::Method;
 use serde_json::Value;
 
-use crate::auth::Access;
+use crate::auth::{Access, Door};
+
+/// How callers of a route show their key and read refusals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// A bearer key, and problem details.
+    #[default]
+    V1,
+    /// As [`crate::platform`] has it.
+    Platform,
+}
 
 /// A route, with what its methods ask of their callers.
 #[derive(Clone, Debug)]
 pub(crate) struct Guarded {
     /// Its pattern, as it is named in metrics and logs.
     pub(crate) route: Arc<str>,
-    methods: Vec<(Method, Access)>,
+    /// How callers show their key and read refusals.
+    pub(crate) wire: Wire,
+    methods: Vec<(Method, Door)>,
 }
 
 impl Guarded {
     /// What a method asks of its caller. One that is not in the document asks for the most.
-    pub(crate) fn access(&self, method: &Method) -> Access {
+    pub(crate) fn door(&self, method: &Method) -> Door {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        self.methods.iter().find(|(name, _)| name == method).map_or_else(|| self.least(), |(_, access)| *access)
+        self.methods.iter().find(|(name, _)| name == method).map_or_else(|| self.least(), |(_, door)| *door)
     }
 
     /// For methods that the route does not have, which end in 405: whoever may use it at all may learn that.
-    fn least(&self) -> Access {
-        self.methods.iter().map(|(_, access)| *access).min().unwrap_or(Access::Operator)
+    fn least(&self) -> Door {
+        let doors = || self.methods.iter().map(|(_, door)| *door);
+        let key = doors().map(|door| door.key).min().unwrap_or(Door::SHUT.key);
+        Door { key, users: doors().any(|door| door.users) }
     }
 
     /// A route that asks the same of every method.
-    pub(crate) fn always(route: &str, access: Access) -> Self {
+    pub(crate) fn always(route: &str, door: Door) -> Self {
         let methods = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
-        Self { route: Arc::from(route), methods: methods.map(|method| (method, access)).to_vec() }
+        let methods = methods.map(|method| (method, door)).to_vec();
+        Self { route: Arc::from(route), wire: Wire::default(), methods }
+    }
+
+    /// The same route, spoken to in another way.
+    pub(crate) fn speaking(self, wire: Wire) -> Self {
+        Self { wire, ..self }
     }
 }
 
@@ -47,9 +67,9 @@ impl Table {
         let guarded = paths.into_iter().flatten().map(|(path, item)| {
             let methods = item.as_object().into_iter().flatten().filter_map(|(name, operation)| {
                 let method = Method::from_bytes(name.to_ascii_uppercase().as_bytes()).ok()?;
-                Some((method, access_of(operation)))
+                Some((method, door_of(operation)))
             });
-            (path.clone(), Guarded { route: Arc::from(path.as_str()), methods: methods.collect() })
+            (path.clone(), Guarded { route: Arc::from(path.as_str()), wire: Wire::V1, methods: methods.collect() })
         });
         Self(guarded.collect())
     }
@@ -66,11 +86,15 @@ impl Table {
     }
 }
 
-fn access_of(operation: &Value) -> Access {
+fn door_of(operation: &Value) -> Door {
+    let asked = |requirement: &Value| requirement["key"][0].as_str().and_then(Access::named);
     match operation["security"].as_array().map(Vec::as_slice) {
-        Some([Value::Object(requirement)]) if requirement.is_empty() => Access::Open,
-        Some([requirement]) => requirement["key"][0].as_str().and_then(Access::named).unwrap_or(Access::Operator),
-        Some(_) | None => Access::Operator,
+        Some([Value::Object(requirement)]) if requirement.is_empty() => Door::OPEN,
+        Some([requirement]) => asked(requirement).map_or(Door::SHUT, |key| Door { key, users: false }),
+        Some([requirement, user]) if user.get("user").is_some() => {
+            asked(requirement).map_or(Door::SHUT, |key| Door { key, users: true })
+        }
+        Some(_) | None => Door::SHUT,
     }
 }
 
@@ -88,19 +112,25 @@ mod tests {
             "put": {},
             "patch": {"security": [{"key": ["nonsense"]}]},
             "delete": {"security": [{"key": ["platform"]}, {}]},
-        }, "/b": {"put": {"security": [{"key": ["platform"]}]}}}}));
+            "trace": {"security": [{"user": []}]},
+        }, "/b": {"put": {"security": [{"key": ["platform"]}, {"user": []}]}}}}));
         let a = table.find("/a").unwrap();
-        for (method, access) in [
-            (Method::GET, Access::Viewer),
-            (Method::HEAD, Access::Viewer),
-            (Method::POST, Access::Open),
-            (Method::PUT, Access::Operator),
-            (Method::PATCH, Access::Operator),
-            (Method::DELETE, Access::Operator),
+        let keys = |key| Door { key, users: false };
+        for (method, door) in [
+            (Method::GET, keys(Access::Viewer)),
+            (Method::HEAD, keys(Access::Viewer)),
+            (Method::POST, Door::OPEN),
+            (Method::PUT, Door::SHUT),
+            (Method::PATCH, Door::SHUT),
+            (Method::DELETE, Door::SHUT),
+            (Method::TRACE, Door::SHUT),
         ] {
-            assert_eq!(a.access(&method), access, "{method}");
+            assert_eq!(a.door(&method), door, "{method}");
         }
-        assert_eq!(table.find("/b").unwrap().access(&Method::GET), Access::Platform, "to learn that there is no GET");
+        let both = Door { key: Access::Platform, users: true };
+        let b = table.find("/b").unwrap();
+        assert_eq!(b.door(&Method::PUT), both);
+        assert_eq!(b.door(&Method::GET), both, "to learn that there is no GET");
         assert!(table.find("/c").is_none());
     }
 }

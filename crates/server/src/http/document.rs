@@ -8,7 +8,7 @@ const ABOUT: &str = "One instance per customer context, or an honest answer.\n\n
 Create with `POST /v1/instances`; send an `Idempotency-Key`, and a repeated request gets the same answer. An answer of \
 202 names an operation: look at it, follow its events, or repeat the create with the same key.\n\n\
 Traffic reaches an instance under `/i/{instance_id}/`, with any method, streamed both ways, WebSockets included; it \
-needs a platform or operator key unless the server is configured otherwise, and a path below that is the instance's own, \
+needs a platform or operator key, or the token of the user whose instance it is, unless the server is configured otherwise, and a path below that is the instance's own, \
 so it is not listed here.\n\n\
 Every error is an `application/problem+json` document whose `type` leads to a page that explains it.";
 
@@ -39,11 +39,18 @@ pub(crate) fn finish(document: &utoipa::openapi::OpenApi) -> Value {
     let mut document = serde_json::to_value(document).unwrap_or_default();
     document["info"]["description"] = json!(ABOUT);
     document["info"]["license"] = json!({"name": "Apache-2.0", "identifier": "Apache-2.0"});
-    document["components"]["securitySchemes"] = json!({"key": {
-        "type": "http", "scheme": "bearer",
-        "description": "An API key. Its role, `viewer`, `platform` or `operator`, is at least the one that the \
-                        operation names.",
-    }});
+    document["components"]["securitySchemes"] = json!({
+        "key": {
+            "type": "http", "scheme": "bearer",
+            "description": "An API key. Its role, `viewer`, `platform` or `operator`, is at least the one that the \
+                            operation names.",
+        },
+        "user": {
+            "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+            "description": "An end user's token: `sub` is the user, `orgs` its organisations. It sees its own contexts \
+                            and nothing else: what is somebody else's is answered like what is not there.",
+        },
+    });
     let paths = document["paths"].as_object_mut();
     for operation in paths.into_iter().flatten().flat_map(|(_, item)| item.as_object_mut().into_iter().flatten()) {
         complete(operation.1);

@@ -9,16 +9,17 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use freehold_api::Code;
-use freehold_engine::ports::{Entropy, KeyRole};
+use freehold_engine::ports::Entropy;
 use futures_util::FutureExt as _;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::Instrument as _;
 
-use super::access::Guarded;
+use super::access::{Guarded, Wire};
 use super::extract::Caller;
 use super::state::App;
-use crate::auth::Access;
+use crate::auth::{Access, Door};
+use crate::platform;
 use crate::problems::{self, Refusal};
 
 /// Names a request, in the answer, in problems, in the log and in the operations that it asks for.
@@ -78,13 +79,16 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, mut request: Request, next
 /// Lets a request in, or says why not.
 async fn admit(app: &App, guarded: Option<&Guarded>, id: &RequestId, request: &mut Request) -> Result<(), Refusal> {
     // What is no route has nothing to guard; it ends in 404.
-    let access = guarded.map_or(Access::Open, |guarded| guarded.access(request.method()));
-    if access != Access::Open {
-        let bearer = app.keys.identify(request.headers()).await?;
-        access.check(&bearer)?;
-        if bearer.role == KeyRole::Viewer {
+    let door = guarded.map_or(Door::OPEN, |guarded| guarded.door(request.method()));
+    if door.key != Access::Open {
+        let bearer = match guarded.map(|guarded| guarded.wire).unwrap_or_default() {
+            Wire::V1 => app.keys.identify(request.headers()).await?,
+            Wire::Platform => app.keys.identify_key(platform::key(request.headers())?).await?,
+        };
+        door.check(&bearer)?;
+        if bearer.role.is_rate_limited() {
             app.limiter.take(&bearer.id).map_err(|wait| {
-                let detail = "too many requests from this caller; slow down, or ask for a platform key";
+                let detail = "too many requests from this caller; slow down";
                 Refusal::from(freehold_api::Problem::new(Code::RateLimited, detail).retry_after(wait))
             })?;
         }
@@ -100,7 +104,10 @@ fn finish(app: &App, guarded: Option<&Guarded>, id: &RequestId, begun: Instant, 
             app.metrics.completion_pending();
         }
         problem.request_id.get_or_insert_with(|| id.as_str().to_owned());
-        problems::write(&problem, response);
+        match guarded.map(|guarded| guarded.wire).unwrap_or_default() {
+            Wire::V1 => problems::write(&problem, response),
+            Wire::Platform => platform::write(&problem, response),
+        }
     }
     let proxied = response.extensions_mut().remove::<Proxied>().is_some();
     let headers = response.headers_mut();

@@ -20,23 +20,39 @@ use tokio::time::{Instant, timeout};
 
 use super::edge::RequestId;
 use super::state::App;
-use crate::auth::{Bearer, actor};
+use crate::auth::Bearer;
 use crate::limits::{BODY_BYTES_MAX, BODY_READ_MAX};
-use crate::problems::Refusal;
+use crate::problems::{self, Refusal};
+use crate::users::{Scope, User};
 
-/// Who asks, and in which request. Only requests that showed a key have one.
+/// Who asks, and in which request. Only requests that showed a key or a token have one.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// As the engine knows it.
     pub(crate) engine: control_plane::Caller,
-    /// Names the key.
-    pub(crate) key_id: Arc<str>,
+    /// Names the caller among all.
+    pub(crate) id: Arc<str>,
+    /// What it sees.
+    pub(crate) scope: Scope,
 }
 
 impl Caller {
     pub(crate) fn new(bearer: &Bearer, request: &RequestId) -> Self {
-        let engine = control_plane::Caller { actor: actor(bearer.role), request_id: request.as_str().to_owned() };
-        Self { engine, key_id: Arc::clone(&bearer.id) }
+        let engine = control_plane::Caller { actor: bearer.role.actor(), request_id: request.as_str().to_owned() };
+        Self { engine, id: Arc::clone(&bearer.id), scope: bearer.role.scope() }
+    }
+
+    /// What it names, once it is sure that it may know of it.
+    ///
+    /// # Errors
+    /// Whatever is not its own is answered like what is not there.
+    pub(crate) async fn named<T: Named>(&self, app: &App, text: &str) -> Result<T, Refusal> {
+        let named = T::read(text)?;
+        match &self.scope {
+            Scope::Everything => {}
+            Scope::Of(user) => named.is_own(app, user).await?,
+        }
+        Ok(named)
     }
 }
 
@@ -44,7 +60,11 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        parts.extensions.remove().ok_or_else(|| Refusal::broken(&"an endpoint that needs a caller is open to all"))
+        parts
+            .extensions
+            .get()
+            .cloned()
+            .ok_or_else(|| Refusal::broken(&"an endpoint that needs a caller is open to all"))
     }
 }
 
@@ -121,34 +141,71 @@ pub(crate) fn page(limit: Option<u32>) -> Result<usize, Refusal> {
     fits.then_some(limit as usize).ok_or_else(|| bad_param("limit", format!("takes 1 to {PAGE_MAX}")))
 }
 
-/// What the path names.
+/// What the path names. An end user gets nothing here but what is its own, so no handler can forget to ask.
 pub(crate) struct At<T>(pub(crate) T);
 
 /// Something that a path can name.
-pub(crate) trait Named: Sized {
+pub(crate) trait Named: Sized + Send + Sync {
     /// Reads the name.
     fn read(text: &str) -> Result<Self, Refusal>;
+
+    /// Whether it is an end user's own; if not, the same refusal as for what is not there.
+    fn is_own(&self, app: &App, user: &User) -> impl Future<Output = Result<(), Refusal>> + Send;
 }
 
-macro_rules! named {
-    ($($id:ident: $missing:ident),*) => {$(
-        impl Named for $id {
-            fn read(text: &str) -> Result<Self, Refusal> {
-                text.parse().map_err(|why| match text.parse::<uuid::Uuid>() {
-                    // An id, only none of ours.
-                    Ok(_) => crate::problems::not_found(Code::$missing).into(),
-                    Err(_) => Refusal::new(Code::InvalidRequest, format!("`{}` in the path is {why}", shown(text))),
-                })
-            }
-        }
-    )*};
+fn read_id<T: FromStr<Err: std::fmt::Display>>(text: &str, missing: Code) -> Result<T, Refusal> {
+    text.parse().map_err(|why| match text.parse::<uuid::Uuid>() {
+        // An id, only none of ours.
+        Ok(_) => problems::not_found(missing).into(),
+        Err(_) => Refusal::new(Code::InvalidRequest, format!("`{}` in the path is {why}", shown(text))),
+    })
 }
 
-named!(InstanceId: InstanceNotFound, OperationId: OperationNotFound, LeakId: NotFound);
+fn own(is: bool, missing: Code) -> Result<(), Refusal> {
+    if is { Ok(()) } else { Err(problems::not_found(missing).into()) }
+}
+
+impl Named for InstanceId {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        read_id(text, Code::InstanceNotFound)
+    }
+
+    async fn is_own(&self, app: &App, user: &User) -> Result<(), Refusal> {
+        let found = app.control_plane.world().store.route_lookup(*self).await;
+        let found = found.map_err(|error| problems::store(&error, Code::InstanceNotFound))?;
+        own(found.is_some_and(|entry| user.has(&entry.context)), Code::InstanceNotFound)
+    }
+}
+
+impl Named for OperationId {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        read_id(text, Code::OperationNotFound)
+    }
+
+    async fn is_own(&self, app: &App, user: &User) -> Result<(), Refusal> {
+        let found = app.control_plane.world().store.operation_describe(*self).await;
+        let found = found.map_err(|error| problems::store(&error, Code::OperationNotFound))?;
+        own(found.is_some_and(|view| user.has(&view.reservation.context)), Code::OperationNotFound)
+    }
+}
+
+impl Named for LeakId {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        read_id(text, Code::NotFound)
+    }
+
+    async fn is_own(&self, _: &App, _: &User) -> Result<(), Refusal> {
+        own(false, Code::NotFound)
+    }
+}
 
 impl Named for Owner {
     fn read(text: &str) -> Result<Self, Refusal> {
         text.parse().map_err(|why| Refusal::new(Code::InvalidRequest, format!("the owner in the path: {why}")))
+    }
+
+    async fn is_own(&self, _: &App, user: &User) -> Result<(), Refusal> {
+        own(user.may_be(self), Code::OwnerNotFound)
     }
 }
 
@@ -157,14 +214,18 @@ fn shown(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_default).collect()
 }
 
-impl<T: Named, S: Send + Sync> FromRequestParts<S> for At<T> {
+impl<T: Named> FromRequestParts<Arc<App>> for At<T> {
     type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+    async fn from_request_parts(parts: &mut Parts, state: &Arc<App>) -> Result<Self, Refusal> {
         let Path(text) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|why| Refusal::new(Code::InvalidRequest, format!("the path cannot be read: {why}")))?;
-        T::read(&text).map(Self)
+        match parts.extensions.get::<Caller>().cloned() {
+            Some(caller) => caller.named(state, &text).await.map(Self),
+            // A route that is open to all names nothing that is anybody's.
+            None => T::read(&text).map(Self),
+        }
     }
 }
 

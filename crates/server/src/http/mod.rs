@@ -3,18 +3,18 @@
 //!
 //! One endpoint, one file: its description, its refusals, its handler, its tests.
 
-mod access;
+pub(crate) mod access;
 mod audit;
 mod document;
 pub(crate) mod edge;
 pub(crate) mod extract;
 mod health;
-mod instances;
+pub(crate) mod instances;
 mod leaks;
 mod meta;
 mod operations;
 mod owners;
-mod reservations;
+pub(crate) mod reservations;
 pub(crate) mod routes;
 mod state;
 
@@ -29,9 +29,9 @@ use utoipa_axum::routes;
 use self::access::{Guarded, Table};
 pub(crate) use self::state::App;
 pub use self::state::{Probe, ServerParts, Settings};
-use crate::auth::Access;
+use crate::auth::{Access, Door};
 use crate::problems::Refusal;
-use crate::proxy;
+use crate::{platform, proxy};
 
 /// Everything below `/v1`.
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -77,14 +77,18 @@ pub fn openapi() -> serde_json::Value {
 /// The whole server as a router, for [`crate::listen::serve`].
 pub fn router(parts: ServerParts) -> Router {
     let document = openapi();
-    let proxied = if parts.settings.proxy_public { Access::Open } else { Access::Platform };
+    let proxied = if parts.settings.proxy_public { Door::OPEN } else { Door { key: Access::Platform, users: true } };
     let access =
         proxy::PATHS.iter().fold(Table::of(&document), |table, path| table.with(Guarded::always(path, proxied)));
+    let access = platform::guarded().fold(access, Table::with);
     let mut routes = about();
     if parts.settings.api {
         routes = routes.merge(api());
     }
     let (mut routes, _) = routes.split_for_parts();
+    if parts.settings.api {
+        routes = routes.merge(platform::routes());
+    }
     if parts.settings.proxy {
         routes = proxy::PATHS.iter().fold(routes, |routes, path| routes.route(path, axum::routing::any(proxy::pass)));
     }

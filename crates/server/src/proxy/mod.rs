@@ -29,10 +29,11 @@ use self::watch::Watched;
 use crate::convert::uuid;
 use crate::http::App;
 use crate::http::edge::{Proxied, REQUEST_ID, RequestId};
-use crate::http::extract::Named as _;
+use crate::http::extract::{Caller, Named as _};
 use crate::http::routes::show::live;
 use crate::limits::{PROXY_CONNECT_MAX, PROXY_SILENCE_MAX};
 use crate::problems::Refusal;
+use crate::users::Scope;
 
 /// The paths that are passed on. The first one lacks its last slash and is sent to the second.
 pub(crate) const PATHS: [&str; 3] = ["/i/{instance_id}", "/i/{instance_id}/", "/i/{instance_id}/{*path}"];
@@ -71,7 +72,9 @@ pub(crate) async fn pass(State(app): State<Arc<App>>, request: Request) -> Resul
     let Some(rest) = request.uri().path().strip_prefix(prefix.as_str()).filter(|rest| !rest.is_empty()) else {
         return Ok(with_slash(&prefix, request.uri()));
     };
-    let (endpoint, _) = live(&app, id).await?;
+    // Without a caller the proxy is open to all.
+    let scope = request.extensions().get::<Caller>().map_or(Scope::Everything, |caller| caller.scope.clone());
+    let (endpoint, _) = live(&app, id, &scope).await?;
     let target = target(&endpoint, rest, request.uri().query())?;
     forward(&app, id, &prefix, target, request).await
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "what is missing in a test fails the test")]
 
 mod access;
+mod billing;
 mod client;
 mod create;
 mod drift;
@@ -11,5 +12,8 @@ mod janitor;
 mod lifecycle;
 mod operators;
 mod pages;
+mod platform;
 mod proxying;
 mod server;
+mod tokens;
+mod users;

@@ -85,7 +85,7 @@ async fn a_complete_reservation_is_repaired_already_and_not_releasable() {
 }
 
 /// Everything that a provision makes is there and on record, and its executor is gone.
-async fn finished_by_nobody(server: &Server, instance: InstanceId) {
+pub(crate) async fn finished_by_nobody(server: &Server, instance: InstanceId) {
     let (store, records) = (&server.world.store, &server.world.records);
     let Registered { reservation, operation, .. } = store.instance_describe(instance).await.unwrap().unwrap();
     let run = Run { reservation, operation };

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use crate::client::PATIENCE;
 use crate::server::{OPERATOR, Options, PLATFORM, Server, VIEWER};
+use crate::tokens;
 
 /// An instance: it tells what it was sent, or, where it is asked to change protocols, repeats what it hears.
 async fn instance(mut request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -104,6 +105,9 @@ async fn the_way_is_open_to_those_who_may_and_ends_with_the_instance() {
     server.call(Method::GET, &path).send().await.problem(401, "unauthorized");
     server.call(Method::GET, &path).key(VIEWER).send().await.problem(403, "forbidden");
     server.call(Method::OPTIONS, &path).key(PLATFORM).send().await.with(418);
+    server.call(Method::GET, &path).key(&tokens::of("bob", &[])).send().await.problem(404, "instance_not_found");
+    let own = server.call(Method::GET, &path).key(&tokens::of("alice", &[])).send().await.with(418).json();
+    assert_eq!(own["headers"]["authorization"], json!(null), "a token is for us, and goes no further");
     let redirect = server.call(Method::GET, &format!("/i/{id}?a=b")).key(PLATFORM).send().await.with(308);
     assert_eq!(redirect.header("location"), format!("/i/{id}/?a=b"));
     server.delete(&format!("/v1/instances/{id}")).await.with(200);
@@ -119,6 +123,12 @@ async fn a_public_way_needs_no_key_and_gives_none_of_ours_away() {
     assert_eq!(theirs["headers"]["authorization"], "Bearer a key of the instance");
     let ours = server.call(Method::GET, &path).key(OPERATOR).send().await.with(418).json();
     assert_eq!(ours["headers"]["authorization"], json!(null));
+    let token = tokens::of("bob", &[]);
+    let ours = server.call(Method::GET, &path).key(&token).send().await.with(418).json();
+    assert_eq!(ours["headers"]["authorization"], json!(null), "whoever's token it is");
+    let token = tokens::expired("alice");
+    let theirs = server.call(Method::GET, &path).key(&token).send().await.with(418).json();
+    assert_eq!(theirs["headers"]["authorization"], format!("Bearer {token}"), "it may be one of the instance's own");
     server.call(Method::GET, &format!("/v1/instances/{id}")).send().await.problem(401, "unauthorized");
 }
 

@@ -28,7 +28,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::billing::{Mood, MoodyBilling};
 use crate::client::{Answer, Call, PATIENCE};
+use crate::tokens;
 
 pub(crate) const OPERATOR: &str = "operator-key-of-the-test";
 pub(crate) const PLATFORM: &str = "platform-key-of-the-test";
@@ -74,18 +76,28 @@ impl Driver for TestDriver {
 pub(crate) struct Options {
     /// Whether operations run at once.
     pub(crate) running: bool,
+    /// How long going forward may take.
+    pub(crate) deadline: Duration,
     pub(crate) settings: Settings,
     pub(crate) bounds: Bounds,
     pub(crate) probe: Probe,
+    /// Whether end users' tokens are taken.
+    pub(crate) users: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             running: true,
-            settings: Settings { default_wait: Duration::from_secs(10), ..Settings::default() },
+            deadline: policy().deadline,
+            settings: Settings {
+                default_wait: Duration::from_secs(10),
+                requests_per_second_per_caller: 10_000,
+                ..Settings::default()
+            },
             bounds: Bounds { drain: Duration::from_secs(5), ..Bounds::default() },
             probe: Arc::new(|| Ok("alive".to_owned())),
+            users: true,
         }
     }
 }
@@ -94,6 +106,7 @@ impl Default for Options {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) cloud: FakeCloud,
+    pub(crate) billing: Arc<watch::Sender<Mood>>,
     pub(crate) world: Arc<World>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) serving: JoinHandle<std::io::Result<()>>,
@@ -169,13 +182,14 @@ impl Server {
         let provider = FakeProvider::new(cloud.clone(), idents.clone(), FakeProvider::BEST);
         let providers: BTreeMap<ProviderName, Arc<dyn Provider>> =
             BTreeMap::from([("local".parse().unwrap(), Arc::new(provider) as Arc<dyn Provider>)]);
+        let mood = Arc::new(watch::Sender::new(Mood::Well));
         let (hub, metrics) = (Hub::new(), Metrics::new());
         let (hints, hinted) = mpsc::unbounded_channel();
         let world = Arc::new(World {
             store: Arc::clone(&store) as Arc<dyn Store>,
             records: Arc::clone(&store) as Arc<dyn Records>,
             records_elsewhere: false,
-            billing: Arc::new(billing()),
+            billing: Arc::new(MoodyBilling { local: billing(), mood: Arc::clone(&mood) }),
             providers,
             clock,
             entropy: Arc::clone(&entropy),
@@ -185,7 +199,7 @@ impl Server {
             render: Arc::new(AnswerRenderer),
             idents,
             vault: Vault::new(&[2; 32], entropy),
-            policy: policy(),
+            policy: Policy { deadline: options.deadline, ..policy() },
             holder: Holder { node: "node-a".parse().unwrap(), incarnation: 1 },
             executes: true,
         });
@@ -193,11 +207,12 @@ impl Server {
         let shutdown = CancellationToken::new();
         let (running, may_run) = watch::channel(options.running);
         tokio::spawn(drive(Arc::clone(&world), hinted, may_run, shutdown.clone()));
-        let keys = Keys::new(Arc::clone(&store) as Arc<dyn Store>).with("platform", KeyRole::Platform, PLATFORM).with(
-            "operator",
-            KeyRole::Operator,
-            OPERATOR,
-        );
+        let mut keys = Keys::new(Arc::clone(&store) as Arc<dyn Store>)
+            .with("platform", KeyRole::Platform, PLATFORM)
+            .with("operator", KeyRole::Operator, OPERATOR);
+        if options.users {
+            keys = keys.with_users(tokens::taken()).unwrap();
+        }
         let router = router(ServerParts {
             control_plane: Arc::new(ControlPlane::new(Arc::clone(&world))),
             hub,
@@ -210,7 +225,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(serve(listener, router, options.bounds, shutdown.clone()));
-        Self { address, cloud, world, shutdown, serving, running, _folder: folder }
+        Self { address, cloud, billing: mood, world, shutdown, serving, running, _folder: folder }
     }
 
     /// What the same server is after a start with a configuration that offers nothing any more.

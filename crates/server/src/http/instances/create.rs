@@ -47,7 +47,7 @@ use crate::problems::{self, Refusal};
                     ("Retry-After" = u64, description = "When to look again, in seconds"))),
         (status = 400, description = "`invalid_request`, `malformed_json`, `tier_not_offered`, \
             `tier_exceeds_entitlement`, `provider_unknown`, `idempotency_key_invalid`"),
-        (status = 403, description = "`entitlement_denied`"),
+        (status = 403, description = "`entitlement_denied`, `forbidden`"),
         (status = 408, description = "`request_timeout`"),
         (status = 409, description = "`provision_in_progress`, `instance_already_active`, `instance_destroyed`"),
         (status = 413, description = "`payload_too_large`"),
@@ -56,7 +56,7 @@ use crate::problems::{self, Refusal};
         (status = 502, description = "`provider_rejected`, `provision_failed`"),
         (status = 503, description = "`provider_unavailable`, `billing_unavailable`, `store_unavailable`"),
     ),
-    security(("key" = ["platform"])),
+    security(("key" = ["platform"]), ("user" = [])),
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
@@ -98,7 +98,7 @@ async fn answer_of(app: &App, view: OperationView) -> Result<ports::Answer, Refu
     Ok(AnswerRenderer.provision(&registered, &now.records))
 }
 
-fn request(
+pub(crate) fn request(
     caller: Caller,
     body: CreateInstance,
     idempotency: Option<ports::IdempotencyKey>,
@@ -109,6 +109,11 @@ fn request(
     let (Ok(context), true) = (context, errors.is_empty()) else {
         return Err(Problem::invalid(errors).into());
     };
+    if !caller.scope.has(&context) {
+        let detail = "an end user creates in its own contexts only: `user:` with its own id, or `org:` with an \
+                      organisation of its token and itself as `assigned_user`";
+        return Err(Refusal::new(Code::Forbidden, detail));
+    }
     let provider = provider.map(|name| {
         name.parse().map_err(|_| Refusal::new(Code::ProviderUnknown, format!("there is no provider `{name}`")))
     });
@@ -142,7 +147,7 @@ fn error(pointer: &str, why: freehold_domain::owner::InvalidOwner) -> FieldError
 /// escapes make no difference, and names are sorted.
 fn scoped(idents: &Idents, caller: &Caller, key: &IdempotencyKey, body: &CreateInstance) -> ports::IdempotencyKey {
     let mut scope = digest::Context::new(&digest::SHA256);
-    for part in [caller.key_id.as_ref(), &body.owner, key.as_str()] {
+    for part in [caller.id.as_ref(), &body.owner, key.as_str()] {
         scope.update(&(part.len() as u64).to_be_bytes());
         scope.update(part.as_bytes());
     }
@@ -157,10 +162,11 @@ mod tests {
     use freehold_domain::event::Actor;
 
     use super::*;
+    use crate::users::Scope;
 
     fn caller(key_id: &str) -> Caller {
         let engine = freehold_engine::control_plane::Caller { actor: Actor::Platform, request_id: "r".into() };
-        Caller { engine, key_id: key_id.into() }
+        Caller { engine, id: key_id.into(), scope: Scope::Everything }
     }
 
     fn body(json: &str) -> CreateInstance {

@@ -45,7 +45,7 @@ pub(crate) struct Query {
         (status = 400, description = "`invalid_request`"),
         (status = 404, description = "`instance_not_found`"),
     ),
-    security(("key" = ["platform"])),
+    security(("key" = ["platform"]), ("user" = [])),
 )]
 pub(crate) async fn destroy(
     State(app): State<Arc<App>>,
@@ -78,7 +78,7 @@ pub(crate) async fn destroy(
 }
 
 /// A released reservation is a finished destroy, whichever operation finished it.
-fn is_settled(view: &OperationView) -> bool {
+pub(crate) fn is_settled(view: &OperationView) -> bool {
     match view.reservation.status {
         Status::Released { .. } => true,
         Status::InProgress | Status::NeedsReconciliation { .. } | Status::Completed => false,

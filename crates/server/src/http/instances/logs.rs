@@ -44,7 +44,7 @@ pub(crate) struct Query {
         (status = 501, description = "`not_supported`"),
         (status = 503, description = "`provider_unavailable`"),
     ),
-    security(("key" = ["viewer"])),
+    security(("key" = ["viewer"]), ("user" = [])),
 )]
 pub(crate) async fn logs(
     State(app): State<Arc<App>>,

@@ -29,7 +29,7 @@ use crate::problems::Refusal;
         (status = 502, description = "`provider_rejected`"),
         (status = 503, description = "`provider_unavailable`, `store_unavailable`"),
     ),
-    security(("key" = ["platform"])),
+    security(("key" = ["platform"]), ("user" = [])),
 )]
 pub(crate) async fn restart(
     State(app): State<Arc<App>>,

@@ -22,7 +22,7 @@ use crate::problems::Refusal;
         (status = 400, description = "`invalid_request`"),
         (status = 404, description = "`instance_not_found`"),
     ),
-    security(("key" = ["viewer"])),
+    security(("key" = ["viewer"]), ("user" = [])),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, At(id): At<InstanceId>) -> Result<Response, Refusal> {
     Ok(json(StatusCode::OK, &shown(&app, id).await?))

@@ -44,7 +44,7 @@ use crate::problems::{self, Refusal};
         (status = 502, description = "`provider_rejected`"),
         (status = 503, description = "`provider_unavailable`, `billing_unavailable`, `store_unavailable`"),
     ),
-    security(("key" = ["platform"])),
+    security(("key" = ["platform"]), ("user" = [])),
 )]
 pub(crate) async fn update(
     State(app): State<Arc<App>>,

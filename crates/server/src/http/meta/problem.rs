@@ -5,7 +5,9 @@ use freehold_api::Code;
 
 use super::page;
 use crate::http::extract::{At, Named};
+use crate::http::state::App;
 use crate::problems::Refusal;
+use crate::users::User;
 
 /// Explains an error code.
 #[utoipa::path(
@@ -24,5 +26,9 @@ pub(crate) async fn problem(At(code): At<Code>) -> Response {
 impl Named for Code {
     fn read(text: &str) -> Result<Self, Refusal> {
         text.parse().map_err(|_| Refusal::new(Self::NotFound, "there is no such error code"))
+    }
+
+    async fn is_own(&self, _: &App, _: &User) -> Result<(), Refusal> {
+        Ok(())
     }
 }

@@ -30,7 +30,7 @@ use crate::sse;
         (status = 400, description = "`invalid_request`"),
         (status = 404, description = "`operation_not_found`"),
     ),
-    security(("key" = ["viewer"])),
+    security(("key" = ["viewer"]), ("user" = [])),
 )]
 pub(crate) async fn events(State(app): State<Arc<App>>, At(id): At<OperationId>) -> Result<Response, Refusal> {
     let changes = app.hub.listen(id);

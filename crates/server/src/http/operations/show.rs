@@ -23,7 +23,7 @@ use crate::problems::{self, Refusal};
         (status = 400, description = "`invalid_request`"),
         (status = 404, description = "`operation_not_found`"),
     ),
-    security(("key" = ["viewer"])),
+    security(("key" = ["viewer"]), ("user" = [])),
 )]
 pub(crate) async fn show(State(app): State<Arc<App>>, At(id): At<OperationId>) -> Result<Response, Refusal> {
     let view =

@@ -10,7 +10,7 @@ use freehold_domain::owner::Owner;
 use http::StatusCode;
 
 use crate::convert;
-use crate::http::extract::{At, json};
+use crate::http::extract::{At, Caller, json};
 use crate::http::state::App;
 use crate::problems::{self, Refusal};
 
@@ -23,14 +23,23 @@ use crate::problems::{self, Refusal};
         (status = 400, description = "`invalid_request`"),
         (status = 404, description = "`owner_not_found`"),
     ),
-    security(("key" = ["viewer"])),
+    security(("key" = ["viewer"]), ("user" = [])),
 )]
-pub(crate) async fn show(State(app): State<Arc<App>>, At(owner): At<Owner>) -> Result<Response, Refusal> {
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    At(owner): At<Owner>,
+    caller: Caller,
+) -> Result<Response, Refusal> {
     let view = app.control_plane.owner(&owner).await.map_err(|error| problems::read(&error, Code::OwnerNotFound))?;
+    // An organisation has contexts of others too.
+    let seen: Vec<_> = view.registered.iter().filter(|one| caller.scope.has(&one.reservation.context)).collect();
+    if seen.is_empty() {
+        return Err(problems::not_found(Code::OwnerNotFound).into());
+    }
     let answer = Answer {
         owner: owner.to_string(),
-        entries: view.registered.iter().filter_map(convert::entry).collect(),
-        reservations: view.registered.iter().map(convert::reservation).collect(),
+        entries: seen.iter().copied().filter_map(convert::entry).collect(),
+        reservations: seen.iter().copied().map(convert::reservation).collect(),
         backfilled: view.backfilled,
     };
     Ok(json(StatusCode::OK, &answer))

@@ -81,7 +81,7 @@ pub(crate) async fn release(
 }
 
 /// Whether waiting longer makes no difference. A look that found something decides nothing: it is being removed.
-fn is_decided(view: &OperationView) -> bool {
+pub(crate) fn is_decided(view: &OperationView) -> bool {
     match view.reservation.status {
         Status::Released { .. } | Status::Completed => true,
         Status::InProgress | Status::NeedsReconciliation { .. } => hub::is_over(view),
@@ -89,7 +89,7 @@ fn is_decided(view: &OperationView) -> bool {
 }
 
 /// What stands in the way of the proof, if anything does.
-fn unproven(instance: InstanceId, view: &OperationView) -> Result<(), Refusal> {
+pub(crate) fn unproven(instance: InstanceId, view: &OperationView) -> Result<(), Refusal> {
     let reservation = &view.reservation;
     let problem = match reservation.status {
         Status::Released { .. } => return Ok(()),

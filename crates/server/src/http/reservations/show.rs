@@ -13,6 +13,7 @@ use crate::convert;
 use crate::http::extract::{At, json};
 use crate::http::state::App;
 use crate::problems::{self, Refusal};
+use crate::users::User;
 
 /// Shows a reservation.
 #[utoipa::path(
@@ -41,5 +42,9 @@ impl crate::http::extract::Named for Of {
             Code::InstanceNotFound => problems::not_found(Code::ReservationNotFound).into(),
             _ => refusal,
         })
+    }
+
+    async fn is_own(&self, _: &App, _: &User) -> Result<(), Refusal> {
+        Err(problems::not_found(Code::ReservationNotFound).into())
     }
 }

@@ -12,9 +12,10 @@ use freehold_domain::route::{Endpoint, Route};
 use http::StatusCode;
 
 use crate::convert::uuid;
-use crate::http::extract::{At, json};
+use crate::http::extract::{At, Caller, json};
 use crate::http::state::App;
 use crate::problems::{self, Refusal};
+use crate::users::Scope;
 
 /// Looks a route up.
 #[utoipa::path(
@@ -27,15 +28,19 @@ use crate::problems::{self, Refusal};
         (status = 409, description = "`not_routable_yet`"),
         (status = 410, description = "`gone`"),
     ),
-    security(("key" = ["viewer"])),
+    security(("key" = ["viewer"]), ("user" = [])),
 )]
-pub(crate) async fn show(State(app): State<Arc<App>>, At(id): At<InstanceId>) -> Result<Response, Refusal> {
-    let (Endpoint(endpoint), epoch) = live(&app, id).await?;
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    At(id): At<InstanceId>,
+    caller: Caller,
+) -> Result<Response, Refusal> {
+    let (Endpoint(endpoint), epoch) = live(&app, id, &caller.scope).await?;
     Ok(json(StatusCode::OK, &Answer { instance_id: uuid(id.as_bytes()), endpoint, epoch: epoch.get() }))
 }
 
-/// The live route of an instance, or why there is none.
-pub(crate) async fn live(app: &App, id: InstanceId) -> Result<(Endpoint, Epoch), Refusal> {
+/// The live route of an instance within a scope, or why there is none.
+pub(crate) async fn live(app: &App, id: InstanceId, scope: &Scope) -> Result<(Endpoint, Epoch), Refusal> {
     let entry = app
         .control_plane
         .world()
@@ -43,7 +48,7 @@ pub(crate) async fn live(app: &App, id: InstanceId) -> Result<(Endpoint, Epoch),
         .route_lookup(id)
         .await
         .map_err(|error| Refusal::from(problems::store(&error, Code::InstanceNotFound)))?;
-    match entry.map(|entry| entry.route) {
+    match entry.filter(|entry| scope.has(&entry.context)).map(|entry| entry.route) {
         Some(Some(Route::Live { endpoint, epoch })) => Ok((endpoint, epoch)),
         Some(Some(Route::Tombstone { .. })) => {
             Err(Problem::new(Code::Gone, "the instance is gone for ever").instance(uuid(id.as_bytes())).into())
