@@ -54,3 +54,12 @@ mod tests {
         assert_eq!(serde_json::to_value(&owner).unwrap(), wire);
     }
 }
+
+/// An owner that was forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Anonymized {
+    /// What stands in its place.
+    pub pseudonym: String,
+    /// How many instances were its.
+    pub instances: u64,
+}

@@ -35,7 +35,11 @@ pub async fn pass(world: &World, limit: usize) -> Result<usize, StoreError> {
     outcome
 }
 
-async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreError> {
+/// Looks at one instance, whether it is due or not.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn look_after(world: &World, instance: InstanceId) -> Result<(), StoreError> {
     let Some(registered) = world.store.instance_describe(instance).await? else { return Ok(()) };
     compare(world, &registered).await;
     let reservation = registered.reservation;

@@ -45,6 +45,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(operations::show::show))
         .routes(routes!(operations::events::events))
         .routes(routes!(owners::show::show))
+        .routes(routes!(owners::anonymize::anonymize))
         .routes(routes!(reservations::list::list))
         .routes(routes!(reservations::show::show))
         .routes(routes!(reservations::repair::repair))

@@ -14,6 +14,7 @@ mod operators;
 mod pages;
 mod platform;
 mod proxying;
+mod records;
 mod server;
 mod tokens;
 mod users;

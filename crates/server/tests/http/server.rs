@@ -83,6 +83,23 @@ pub(crate) struct Options {
     pub(crate) probe: Probe,
     /// Whether end users' tokens are taken.
     pub(crate) users: bool,
+    /// A provider and records that are there already; else its own, with the records in the registry's database.
+    pub(crate) land: Option<Land>,
+}
+
+/// What outlives a registry: a provider's account, and records in a database of their own.
+#[derive(Clone)]
+pub(crate) struct Land {
+    pub(crate) cloud: FakeCloud,
+    pub(crate) records: Arc<SqliteStore>,
+}
+
+impl Land {
+    pub(crate) fn new() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(TestClock(Instant::now()));
+        let records = SqliteStore::open(SqliteOptions::memory(clock, LeaseTerm(policy().lease))).unwrap();
+        Self { cloud: FakeCloud::default(), records: Arc::new(records) }
+    }
 }
 
 impl Default for Options {
@@ -98,6 +115,7 @@ impl Default for Options {
             bounds: Bounds { drain: Duration::from_secs(5), ..Bounds::default() },
             probe: Arc::new(|| Ok("alive".to_owned())),
             users: true,
+            land: None,
         }
     }
 }
@@ -177,7 +195,8 @@ impl Server {
         let store = SqliteStore::open(SqliteOptions::file(folder.path().join("r.db"), clock.clone(), term)).unwrap();
         let store = Arc::new(store);
         let idents = Idents::new("test".parse().unwrap(), &[1; 32]);
-        let cloud = FakeCloud::default();
+        let land = options.land.clone();
+        let cloud = land.as_ref().map_or_else(FakeCloud::default, |land| land.cloud.clone());
         cloud.answer_at(Endpoint("http://127.0.0.1:9".into()));
         let provider = FakeProvider::new(cloud.clone(), idents.clone(), FakeProvider::BEST);
         let providers: BTreeMap<ProviderName, Arc<dyn Provider>> =
@@ -187,8 +206,8 @@ impl Server {
         let (hints, hinted) = mpsc::unbounded_channel();
         let world = Arc::new(World {
             store: Arc::clone(&store) as Arc<dyn Store>,
-            records: Arc::clone(&store) as Arc<dyn Records>,
-            records_elsewhere: false,
+            records: land.as_ref().map_or(&store, |land| &land.records).clone() as Arc<dyn Records>,
+            records_elsewhere: land.is_some(),
             billing: Arc::new(MoodyBilling { local: billing(), mood: Arc::clone(&mood) }),
             providers,
             clock,
@@ -241,6 +260,12 @@ impl Server {
         self.world_with(self.world.providers.clone(), policy)
     }
 
+    /// The same server with other records.
+    pub(crate) fn world_over(&self, records: Arc<SqliteStore>) -> Arc<World> {
+        let world = self.world_with(self.world.providers.clone(), policy());
+        Arc::new(World { records, records_elsewhere: true, ..world })
+    }
+
     fn world_with(&self, providers: BTreeMap<ProviderName, Arc<dyn Provider>>, policy: Policy) -> World {
         let World { store, records, billing, clock, entropy, driver, gaps, meter, render, idents, .. } = &*self.world;
         World {
@@ -266,6 +291,17 @@ impl Server {
     /// Lets operations run.
     pub(crate) fn run(&self) {
         self.running.send_replace(true);
+    }
+
+    /// Lets none begin.
+    pub(crate) fn pause(&self) {
+        self.running.send_replace(false);
+    }
+
+    /// Destroys an instance, and waits until it is gone.
+    pub(crate) async fn destroyed(&self, id: &str) {
+        self.delete(&format!("/v1/instances/{id}")).await;
+        self.until(&format!("/v1/instances/{id}"), |shown| shown["status"] == "destroyed").await;
     }
 
     pub(crate) fn call(&self, method: Method, path: &str) -> Call {
