@@ -8,11 +8,13 @@ mod crash;
 mod engines;
 mod fly;
 mod http;
+mod packages;
 mod proof;
 mod server;
 mod test;
 mod tidy;
 mod tree;
+mod webapp;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -37,6 +39,8 @@ enum Chore {
     Engines(engines::Options),
     /// The real server on a Machines API that fails, thousands of times
     Fly(fly::Options),
+    /// The example web application in a real browser
+    Webapp(webapp::Options),
     /// The grid, the seeds, the twins and the models: everything that is proved by running it
     Proof(proof::Options),
     /// Seeds, for hours
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Chore::Crash(options) => crash::run(&options),
         Chore::Engines(options) => engines::run(&options),
         Chore::Fly(options) => fly::run(&options),
+        Chore::Webapp(options) => webapp::run(&options),
         Chore::Proof(options) => proof::run(&options),
         Chore::Soak(options) => proof::soak(&options),
         Chore::Bench(options) => bench::run(&options),

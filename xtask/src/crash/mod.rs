@@ -15,7 +15,7 @@ mod frozen;
 mod full_disk;
 mod house;
 mod points;
-mod processes;
+pub(crate) mod processes;
 mod storm;
 mod torn_tail;
 mod verdict;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Process ids by instance, of this installation. Dead processes that nobody has waited for have no environment, and so
 /// are not counted.
-pub(super) fn by_instance(install: &str) -> Result<BTreeMap<String, Vec<u32>>> {
+pub(crate) fn by_instance(install: &str) -> Result<BTreeMap<String, Vec<u32>>> {
     let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
@@ -30,7 +30,7 @@ pub(super) fn by_instance(install: &str) -> Result<BTreeMap<String, Vec<u32>>> {
 }
 
 /// Ends everything of this installation: what a failed run leaves behind is nobody's.
-pub(super) fn end(install: &str) -> Result<()> {
+pub(crate) fn end(install: &str) -> Result<()> {
     for pid in by_instance(install)?.into_values().flatten() {
         let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
     }

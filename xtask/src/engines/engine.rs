@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::socket::Socket;
-use crate::workspace;
+use crate::{packages, workspace};
 
 /// How long an engine may take to be there.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -187,21 +187,7 @@ const NEEDED: &[(&str, &str)] = &[
 
 /// Installs what is missing.
 pub(super) fn install() -> Result<()> {
-    let missing: Vec<&str> =
-        NEEDED.iter().filter(|(place, _)| !Path::new(place).exists()).map(|(_, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    eprintln!("installing {} …", missing.join(", "));
-    let mut install = Command::new("apt-get");
-    install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]);
-    let installed = workspace::succeed(install.args(&missing));
-    if installed.is_err() {
-        // The lists of packages may be missing or old.
-        workspace::succeed(Command::new("apt-get").args(["update", "-qq"]))?;
-        return workspace::succeed(&mut install);
-    }
-    installed
+    packages::install(NEEDED)
 }
 
 /// What an instance of the tests runs: it says who it is, and lives until it is stopped.

@@ -30,6 +30,8 @@ pub(super) enum Stage {
     Engines,
     /// The server on a Machines API that fails
     Fly,
+    /// The example web application in a real browser
+    Webapp,
 }
 
 /// A stage that did not pass.
@@ -48,7 +50,7 @@ impl From<anyhow::Error> for Failure {
 
 impl Stage {
     /// Every stage in the order of a whole run.
-    pub(super) const ALL: [Self; 10] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Fmt,
         Self::Tidy,
         Self::Deny,
@@ -59,6 +61,7 @@ impl Stage {
         Self::Crash,
         Self::Engines,
         Self::Fly,
+        Self::Webapp,
     ];
 
     /// What `--only` calls it.
@@ -74,6 +77,7 @@ impl Stage {
             Self::Crash => "crash",
             Self::Engines => "engines",
             Self::Fly => "fly",
+            Self::Webapp => "webapp",
         }
     }
 
@@ -90,6 +94,7 @@ impl Stage {
             Self::Crash => "the server, killed, frozen and with a disk that fails",
             Self::Engines => "the Docker provider at a Docker Engine and a Podman service",
             Self::Fly => "the server on a Machines API that fails",
+            Self::Webapp => "the example web application in a real browser",
         }
     }
 
@@ -111,6 +116,7 @@ impl Stage {
             Self::Crash => cargo(&format!("xtask crash --kills {CRASH_KILLS}")),
             Self::Engines => cargo("xtask engines"),
             Self::Fly => cargo("xtask fly"),
+            Self::Webapp => cargo("xtask webapp"),
         }
     }
 }

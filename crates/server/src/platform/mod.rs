@@ -33,7 +33,7 @@ use crate::http::access::{Guarded, Wire};
 use crate::problems::Refusal;
 
 /// Carries the key.
-const KEY: HeaderName = HeaderName::from_static("x-internal-api-key");
+pub(crate) const KEY: HeaderName = HeaderName::from_static("x-internal-api-key");
 
 const PROVISION: &str = "/api/platform/provision";
 const REPAIR: &str = "/api/platform/provision/repair-reservation";

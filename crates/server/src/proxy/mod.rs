@@ -32,6 +32,7 @@ use crate::http::edge::{Proxied, REQUEST_ID, RequestId};
 use crate::http::extract::{Caller, Named as _};
 use crate::http::routes::show::live;
 use crate::limits::{PROXY_CONNECT_MAX, PROXY_SILENCE_MAX};
+use crate::platform;
 use crate::problems::Refusal;
 use crate::users::Scope;
 
@@ -116,6 +117,12 @@ async fn forward(
     mut request: Request,
 ) -> Result<Response, Refusal> {
     let ours = !app.settings.proxy_public || app.keys.is_ours(request.headers()).await;
+    // The other header that our keys come in: an instance may have one of that name, with keys of its own.
+    let platform_ours = match platform::key(request.headers()) {
+        // Whoever cannot tell keeps it here.
+        Ok(key) => app.keys.identify_key(key).await.map_or_else(|no| no.0.code != Code::Unauthorized, |_| true),
+        Err(_) => true,
+    };
     let client_side = upgrade::wanted(request.headers()).then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
     let wanted = client_side.is_some().then(|| upgrade::protocol(&parts.headers)).flatten();
@@ -125,6 +132,9 @@ async fn forward(
     headers::for_next_hop(&mut parts.headers);
     if ours {
         parts.headers.remove(AUTHORIZATION);
+    }
+    if platform_ours {
+        parts.headers.remove(platform::KEY);
     }
     headers::forwarded(&mut parts.headers, peer, host, prefix);
     if let Some(id) = parts.extensions.get::<RequestId>() {

@@ -129,6 +129,10 @@ async fn a_public_way_needs_no_key_and_gives_none_of_ours_away() {
     let token = tokens::expired("alice");
     let theirs = server.call(Method::GET, &path).key(&token).send().await.with(418).json();
     assert_eq!(theirs["headers"]["authorization"], format!("Bearer {token}"), "it may be one of the instance's own");
+    for (key, seen) in [("a key of the instance", json!("a key of the instance")), (PLATFORM, json!(null))] {
+        let answer = server.call(Method::GET, &path).header("x-internal-api-key", key).send().await.with(418).json();
+        assert_eq!(answer["headers"]["x-internal-api-key"], seen);
+    }
     server.call(Method::GET, &format!("/v1/instances/{id}")).send().await.problem(401, "unauthorized");
 }
 
