@@ -141,15 +141,15 @@ impl Door {
     pub(crate) const SHUT: Self = Self { key: Access::Operator, users: false };
 
     /// Lets a caller in, or says why not.
-    pub(crate) fn check(self, bearer: &Bearer) -> Result<(), Refusal> {
-        let enough = match &bearer.role {
+    pub(crate) fn check(self, role: &Role) -> Result<(), Refusal> {
+        let enough = match role {
             Role::Key(role) => Access::of(*role) >= self.key,
             Role::User(_) => self.users,
         };
         if enough {
             return Ok(());
         }
-        let (least, has) = (self.key.name(), bearer.role.name());
+        let (least, has) = (self.key.name(), role.name());
         let detail = format!("this needs a key with the role {least}; this caller has the role {has}");
         Err(Refusal::new(Code::Forbidden, detail))
     }
@@ -406,7 +406,6 @@ mod tests {
 
     #[test]
     fn roles_are_ordered_and_a_weak_one_is_told_what_is_missing() {
-        let bearer = |role| Bearer { id: "k".into(), role: Role::Key(role) };
         for (key, allowed) in [
             (Access::Open, [true, true, true]),
             (Access::Viewer, [true, true, true]),
@@ -414,11 +413,11 @@ mod tests {
             (Access::Operator, [false, true, false]),
         ] {
             for users in [false, true] {
-                let seen = KeyRole::ALL.map(|role| Door { key, users }.check(&bearer(role)).is_ok());
+                let seen = KeyRole::ALL.map(|role| Door { key, users }.check(&Role::Key(role)).is_ok());
                 assert_eq!(seen, allowed, "{key:?} for platform, operator, viewer");
             }
         }
-        let refusal = Door::SHUT.check(&bearer(KeyRole::Platform)).unwrap_err();
+        let refusal = Door::SHUT.check(&Role::Key(KeyRole::Platform)).unwrap_err();
         assert_eq!(refusal.0.code, Code::Forbidden);
         assert!(refusal.0.detail.contains("operator") && refusal.0.detail.contains("platform"));
     }
@@ -426,12 +425,12 @@ mod tests {
     #[test]
     fn a_user_comes_in_where_users_are_named_and_nowhere_else() {
         let user = Arc::new(User::new("alice".parse().unwrap(), []));
-        let bearer = Bearer { id: Arc::clone(&user.id), role: Role::User(user) };
+        let role = Role::User(user);
         for key in [Access::Viewer, Access::Platform, Access::Operator] {
-            assert!(Door { key, users: true }.check(&bearer).is_ok());
-            assert_eq!(Door { key, users: false }.check(&bearer).unwrap_err().0.code, Code::Forbidden);
+            assert!(Door { key, users: true }.check(&role).is_ok());
+            assert_eq!(Door { key, users: false }.check(&role).unwrap_err().0.code, Code::Forbidden);
         }
-        assert_eq!(bearer.role.actor(), Actor::User);
-        assert!(bearer.role.is_rate_limited());
+        assert_eq!(role.actor(), Actor::User);
+        assert!(role.is_rate_limited());
     }
 }

@@ -28,6 +28,7 @@ mod platform;
 mod problems;
 mod proxy;
 mod sse;
+mod trpc;
 mod users;
 
 pub use self::answer::AnswerRenderer;

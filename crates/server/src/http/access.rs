@@ -17,6 +17,8 @@ pub(crate) enum Wire {
     V1,
     /// As [`crate::platform`] has it.
     Platform,
+    /// As [`crate::trpc`] has it: a bearer key, and refusals in the shape of the calls.
+    Trpc,
 }
 
 /// A route, with what its methods ask of their callers.
@@ -32,8 +34,9 @@ pub(crate) struct Guarded {
 impl Guarded {
     /// What a method asks of its caller. One that is not in the document asks for the most.
     pub(crate) fn door(&self, method: &Method) -> Door {
-        let method = if *method == Method::HEAD { &Method::GET } else { method };
-        self.methods.iter().find(|(name, _)| name == method).map_or_else(|| self.least(), |(_, door)| *door)
+        let said = |method: &Method| self.methods.iter().find(|(name, _)| name == method).map(|(_, door)| *door);
+        let head = || said(&Method::GET).filter(|_| *method == Method::HEAD);
+        said(method).or_else(head).unwrap_or_else(|| self.least())
     }
 
     /// For methods that the route does not have, which end in 405: whoever may use it at all may learn that.
@@ -53,6 +56,13 @@ impl Guarded {
     /// The same route, spoken to in another way.
     pub(crate) fn speaking(self, wire: Wire) -> Self {
         Self { wire, ..self }
+    }
+
+    /// Where tRPC is spoken: whether somebody is there may be asked by whoever comes.
+    pub(crate) fn trpc(route: &str, door: Door) -> Self {
+        let mut guarded = Self::always(route, door);
+        guarded.methods.push((Method::HEAD, Door::OPEN));
+        guarded.speaking(Wire::Trpc)
     }
 }
 

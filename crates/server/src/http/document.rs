@@ -9,7 +9,7 @@ Create with `POST /v1/instances`; send an `Idempotency-Key`, and a repeated requ
 202 names an operation: look at it, follow its events, or repeat the create with the same key.\n\n\
 Traffic reaches an instance under `/i/{instance_id}/`, with any method, streamed both ways, WebSockets included; it \
 needs a platform or operator key, or the token of the user whose instance it is, unless the server is configured otherwise, and a path below that is the instance's own, \
-so it is not listed here.\n\n\
+so it is not listed here. Neither are the procedures under `/trpc/`, which do the same by the protocol of that name.\n\n\
 Every error is an `application/problem+json` document whose `type` leads to a page that explains it.";
 
 #[derive(utoipa::OpenApi)]

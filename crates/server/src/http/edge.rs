@@ -21,6 +21,7 @@ use super::state::App;
 use crate::auth::{Access, Door};
 use crate::platform;
 use crate::problems::{self, Refusal};
+use crate::trpc::Shape;
 
 /// Names a request, in the answer, in problems, in the log and in the operations that it asks for.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -61,6 +62,12 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, mut request: Request, next
     let pattern = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let guarded = pattern.and_then(|pattern| app.access.find(pattern));
     let route = guarded.map_or("none", |guarded| guarded.route.as_ref());
+    let shape = guarded
+        .filter(|guarded| guarded.wire == Wire::Trpc)
+        .map(|_| Arc::new(Shape::of(request.uri(), request.headers())));
+    if let Some(shape) = &shape {
+        request.extensions_mut().insert(Arc::clone(shape));
+    }
     let span = tracing::info_span!("request", id = id.as_str(), method = %request.method(), route);
     let served = async {
         match admit(&app, guarded, &id, &mut request).await {
@@ -72,7 +79,7 @@ pub(crate) async fn edge(State(app): State<Arc<App>>, mut request: Request, next
         }
     };
     let mut response = served.instrument(span.clone()).await;
-    span.in_scope(|| finish(&app, guarded, &id, begun, &mut response));
+    span.in_scope(|| finish(&app, guarded, shape.as_deref(), &id, begun, &mut response));
     response
 }
 
@@ -82,31 +89,46 @@ async fn admit(app: &App, guarded: Option<&Guarded>, id: &RequestId, request: &m
     let door = guarded.map_or(Door::OPEN, |guarded| guarded.door(request.method()));
     if door.key != Access::Open {
         let bearer = match guarded.map(|guarded| guarded.wire).unwrap_or_default() {
-            Wire::V1 => app.keys.identify(request.headers()).await?,
+            Wire::V1 | Wire::Trpc => app.keys.identify(request.headers()).await?,
             Wire::Platform => app.keys.identify_key(platform::key(request.headers())?).await?,
         };
-        door.check(&bearer)?;
-        if bearer.role.is_rate_limited() {
-            app.limiter.take(&bearer.id).map_err(|wait| {
-                let detail = "too many requests from this caller; slow down";
-                Refusal::from(freehold_api::Problem::new(Code::RateLimited, detail).retry_after(wait))
-            })?;
-        }
-        request.extensions_mut().insert(Caller::new(&bearer, id));
+        door.check(&bearer.role)?;
+        let caller = Caller::new(&bearer, id);
+        count(app, &caller)?;
+        request.extensions_mut().insert(caller);
     }
     request.extensions_mut().insert(id.clone());
     Ok(())
 }
 
-fn finish(app: &App, guarded: Option<&Guarded>, id: &RequestId, begun: Instant, response: &mut Response) {
+/// Counts a request, or what is as much work as one.
+pub(crate) fn count(app: &App, caller: &Caller) -> Result<(), Refusal> {
+    if !caller.role.is_rate_limited() {
+        return Ok(());
+    }
+    app.limiter.take(&caller.id).map_err(|wait| {
+        let detail = "too many requests from this caller; slow down";
+        freehold_api::Problem::new(Code::RateLimited, detail).retry_after(wait).into()
+    })
+}
+
+fn finish(
+    app: &App,
+    guarded: Option<&Guarded>,
+    shape: Option<&Shape>,
+    id: &RequestId,
+    begun: Instant,
+    response: &mut Response,
+) {
     if let Some(Refusal(mut problem)) = response.extensions_mut().remove::<Refusal>() {
         if problem.code == Code::ProvisionCompletionPending {
             app.metrics.completion_pending();
         }
         problem.request_id.get_or_insert_with(|| id.as_str().to_owned());
-        match guarded.map(|guarded| guarded.wire).unwrap_or_default() {
-            Wire::V1 => problems::write(&problem, response),
-            Wire::Platform => platform::write(&problem, response),
+        match (shape, guarded.map(|guarded| guarded.wire).unwrap_or_default()) {
+            (Some(shape), _) => shape.refuse(&problem, response),
+            (None, Wire::Platform) => platform::write(&problem, response),
+            (None, Wire::V1 | Wire::Trpc) => problems::write(&problem, response),
         }
     }
     let proxied = response.extensions_mut().remove::<Proxied>().is_some();

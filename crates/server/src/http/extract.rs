@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use freehold_api::idempotency::{self, IdempotencyKey};
 use freehold_api::{Code, Prefer, prefer};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use super::edge::RequestId;
 use super::state::App;
-use crate::auth::Bearer;
+use crate::auth::{Bearer, Role};
 use crate::limits::{BODY_BYTES_MAX, BODY_READ_MAX};
 use crate::problems::{self, Refusal};
 use crate::users::{Scope, User};
@@ -32,6 +32,8 @@ pub(crate) struct Caller {
     pub(crate) engine: control_plane::Caller,
     /// Names the caller among all.
     pub(crate) id: Arc<str>,
+    /// What it may do.
+    pub(crate) role: Role,
     /// What it sees.
     pub(crate) scope: Scope,
 }
@@ -39,7 +41,7 @@ pub(crate) struct Caller {
 impl Caller {
     pub(crate) fn new(bearer: &Bearer, request: &RequestId) -> Self {
         let engine = control_plane::Caller { actor: bearer.role.actor(), request_id: request.as_str().to_owned() };
-        Self { engine, id: Arc::clone(&bearer.id), scope: bearer.role.scope() }
+        Self { engine, id: Arc::clone(&bearer.id), role: bearer.role.clone(), scope: bearer.role.scope() }
     }
 
     /// What it names, once it is sure that it may know of it.
@@ -75,30 +77,35 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        if !request.headers().get(CONTENT_TYPE).is_some_and(is_json) {
+        if !says_json(request.headers()) {
             let detail = "send the body as `content-type: application/json`";
             return Err(Refusal::new(Code::UnsupportedMediaType, detail));
         }
-        let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|bytes: u64| bytes > BODY_BYTES_MAX as u64) {
-            return Err(too_large());
-        }
-        let bytes = match timeout(BODY_READ_MAX, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await {
-            Ok(Ok(body)) => body.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
-            Ok(Err(_)) => return Err(Refusal::new(Code::MalformedJson, "the body was cut off")),
-            Err(_) => {
-                let detail = format!("the body did not arrive within {} s", BODY_READ_MAX.as_secs());
-                return Err(Refusal::new(Code::RequestTimeout, detail));
-            }
-        };
-        Ok(Self(freehold_api::json::read(&bytes)?))
+        Ok(Self(freehold_api::json::read(&bytes_of(request).await?)?))
     }
 }
 
-fn is_json(value: &HeaderValue) -> bool {
-    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/json")
+/// A body of at most [`BODY_BYTES_MAX`], whatever it is.
+pub(crate) async fn bytes_of(request: Request) -> Result<Bytes, Refusal> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|bytes: u64| bytes > BODY_BYTES_MAX as u64) {
+        return Err(too_large());
+    }
+    match timeout(BODY_READ_MAX, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Refusal::new(Code::MalformedJson, "the body was cut off")),
+        Err(_) => {
+            let detail = format!("the body did not arrive within {} s", BODY_READ_MAX.as_secs());
+            Err(Refusal::new(Code::RequestTimeout, detail))
+        }
+    }
+}
+
+/// Whether a body is said to be JSON.
+pub(crate) fn says_json(headers: &HeaderMap) -> bool {
+    let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    said.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn too_large() -> Refusal {
@@ -157,7 +164,7 @@ fn read_id<T: FromStr<Err: std::fmt::Display>>(text: &str, missing: Code) -> Res
     text.parse().map_err(|why| match text.parse::<uuid::Uuid>() {
         // An id, only none of ours.
         Ok(_) => problems::not_found(missing).into(),
-        Err(_) => Refusal::new(Code::InvalidRequest, format!("`{}` in the path is {why}", shown(text))),
+        Err(_) => Refusal::new(Code::InvalidRequest, format!("`{}` is {why}", shown(text))),
     })
 }
 

@@ -12,7 +12,7 @@ mod health;
 pub(crate) mod instances;
 mod leaks;
 mod meta;
-mod operations;
+pub(crate) mod operations;
 mod owners;
 pub(crate) mod reservations;
 pub(crate) mod routes;
@@ -31,7 +31,7 @@ pub(crate) use self::state::App;
 pub use self::state::{Probe, ServerParts, Settings};
 use crate::auth::{Access, Door};
 use crate::problems::Refusal;
-use crate::{platform, proxy};
+use crate::{platform, proxy, trpc};
 
 /// Everything below `/v1`.
 fn api() -> OpenApiRouter<Arc<App>> {
@@ -82,6 +82,8 @@ pub fn router(parts: ServerParts) -> Router {
     let access =
         proxy::PATHS.iter().fold(Table::of(&document), |table, path| table.with(Guarded::always(path, proxied)));
     let access = platform::guarded().fold(access, Table::with);
+    // What a procedure asks for beyond that is asked where it is called.
+    let access = access.with(Guarded::trpc(trpc::PATH, Door { key: Access::Viewer, users: true }));
     let mut routes = about();
     if parts.settings.api {
         routes = routes.merge(api());
@@ -89,6 +91,7 @@ pub fn router(parts: ServerParts) -> Router {
     let (mut routes, _) = routes.split_for_parts();
     if parts.settings.api {
         routes = routes.merge(platform::routes());
+        routes = routes.route(trpc::PATH, axum::routing::any(trpc::answer).head(trpc::head));
     }
     if parts.settings.proxy {
         routes = proxy::PATHS.iter().fold(routes, |routes, path| routes.route(path, axum::routing::any(proxy::pass)));

@@ -143,10 +143,6 @@ impl Jwks {
     }
 
     async fn published(&self) -> Result<Vec<Arc<Key>>, String> {
-        let said = |error: reqwest::Error| {
-            let error = error.without_url();
-            std::error::Error::source(&error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
-        };
         let mut response = self.client.get(self.url.clone()).send().await.map_err(said)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(format!("it answers {}", response.status().as_u16()));
@@ -160,6 +156,13 @@ impl Jwks {
         }
         read(&body)
     }
+}
+
+/// What went wrong, down to its cause. The address may hold a password, and the log has no need of it.
+fn said(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[derive(Deserialize)]

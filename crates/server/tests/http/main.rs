@@ -17,4 +17,5 @@ mod proxying;
 mod records;
 mod server;
 mod tokens;
+mod trpc;
 mod users;

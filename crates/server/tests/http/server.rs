@@ -13,7 +13,9 @@ use freehold_engine::control_plane::ControlPlane;
 use freehold_engine::executor::{Executor, Worked};
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
-use freehold_engine::ports::{Claimed, Clock, Driver, Entropy, KeyRecord, KeyRole, NoGaps, Provider, Records, Store};
+use freehold_engine::ports::{
+    Claimed, Clock, Driver, Entropy, KeyRecord, KeyRole, NoGaps, Provider, Records, Render, Store,
+};
 use freehold_engine::reconcilers::due;
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};
@@ -83,6 +85,8 @@ pub(crate) struct Options {
     pub(crate) probe: Probe,
     /// Whether end users' tokens are taken.
     pub(crate) users: bool,
+    /// Words the answers to provisions with a key.
+    pub(crate) render: Arc<dyn Render>,
     /// A provider and records that are there already; else its own, with the records in the registry's database.
     pub(crate) land: Option<Land>,
 }
@@ -116,6 +120,7 @@ impl Default for Options {
             probe: Arc::new(|| Ok("alive".to_owned())),
             users: true,
             land: None,
+            render: Arc::new(AnswerRenderer),
         }
     }
 }
@@ -215,7 +220,7 @@ impl Server {
             driver: Arc::new(TestDriver { hints, hub: Arc::clone(&hub) }),
             gaps: Arc::new(NoGaps),
             meter: metrics.clone(),
-            render: Arc::new(AnswerRenderer),
+            render: options.render,
             idents,
             vault: Vault::new(&[2; 32], entropy),
             policy: Policy { deadline: options.deadline, ..policy() },

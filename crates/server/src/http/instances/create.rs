@@ -161,12 +161,15 @@ fn scoped(idents: &Idents, caller: &Caller, key: &IdempotencyKey, body: &CreateI
 mod tests {
     use freehold_domain::event::Actor;
 
+    use freehold_engine::ports::KeyRole;
+
     use super::*;
+    use crate::auth::Role;
     use crate::users::Scope;
 
     fn caller(key_id: &str) -> Caller {
         let engine = freehold_engine::control_plane::Caller { actor: Actor::Platform, request_id: "r".into() };
-        Caller { engine, id: key_id.into(), scope: Scope::Everything }
+        Caller { engine, id: key_id.into(), role: Role::Key(KeyRole::Platform), scope: Scope::Everything }
     }
 
     fn body(json: &str) -> CreateInstance {
