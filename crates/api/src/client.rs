@@ -32,7 +32,7 @@ use crate::v1::instances::{
 };
 use crate::v1::leaks::{Leak, LeakList, ResolveLeak};
 use crate::v1::operations::Operation;
-use crate::v1::owners::Owner;
+use crate::v1::owners::{Anonymized, Owner};
 use crate::v1::reservations::{
     ListReservations, ReleaseReservation, ReleasedReservation, Reservation, ReservationList,
 };
@@ -356,6 +356,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn resolve_leak(&self, id: Uuid, body: &ResolveLeak) -> Result<Leak, ClientError> {
         self.json(self.request(Method::POST, &["v1", "leaks", &id.to_string(), "resolve"]).json(body)).await
+    }
+
+    /// Forgets an owner.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn anonymize(&self, owner: &str) -> Result<Anonymized, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "owners", owner, "anonymize"])).await
     }
 
     /// Whether the server is alive.

@@ -114,7 +114,7 @@ impl ControlPlane {
         }
         let template = self.template(&request.spec)?;
         if let Some((refusal, unattended)) = taken {
-            return Err(self.conflict(refusal, unattended).await);
+            return Err(self.conflict(refusal, unattended, request.caller.actor).await);
         }
 
         let regions = if request.regions.is_empty() { provider.regions().to_vec() } else { request.regions };
@@ -134,6 +134,7 @@ impl ControlPlane {
             .map_err(|detail| ProvisionRefused::InvalidSpec { pointer: "/spec", detail })?;
 
         let asked_at = world.clock.monotonic();
+        let actor = request.caller.actor;
         let admission = Admission {
             bid: Bid {
                 instance: world.mint_instance(),
@@ -157,14 +158,14 @@ impl ControlPlane {
                 Ok(provisioned)
             }
             Ok(Admitted::Replayed { operation, instance }) => Ok(Provisioned { instance, operation, replayed: true }),
-            Err(AdmitRefused::Conflict(refusal)) => Err(self.conflict(refusal, false).await),
+            Err(AdmitRefused::Conflict(refusal)) => Err(self.conflict(refusal, false, actor).await),
             Err(AdmitRefused::KeyReused) => Err(ProvisionRefused::KeyReused),
             Err(AdmitRefused::Store(error)) => Err(store(error)),
         }
     }
 
     /// Words a conflict. If nobody seems to work on what is in the way although it is done, completes it on the spot.
-    async fn conflict(&self, refusal: Refusal, unattended: bool) -> ProvisionRefused {
+    async fn conflict(&self, refusal: Refusal, unattended: bool, actor: Actor) -> ProvisionRefused {
         let world = &self.world;
         let (instance, refusal) = match refusal {
             Refusal::AlreadyActive { instance, .. } => (instance, refusal),
@@ -176,7 +177,7 @@ impl ControlPlane {
                 }
             }
         };
-        self.tell_conflict(instance).await;
+        self.tell_conflict(instance, actor).await;
         ProvisionRefused::Conflict(Conflict { refusal, retry_after: world.policy.retry_min })
     }
 
@@ -207,13 +208,13 @@ impl ControlPlane {
         repaired
     }
 
-    async fn tell_conflict(&self, instance: InstanceId) {
+    async fn tell_conflict(&self, instance: InstanceId, actor: Actor) {
         let world = &self.world;
         let now = world.clock.monotonic();
         if self.conflicts_told.is_recent(instance, now, CONFLICT_TOLD_EVERY) {
             return;
         }
-        let (kind, actor, at) = (EventKind::ReservationConflict, Actor::Platform, world.clock.now());
+        let (kind, at) = (EventKind::ReservationConflict, world.clock.now());
         let detail = "somebody asked for another instance; further ones are counted in the metrics".to_owned();
         if let Err(error) = world.store.witness(instance, kind, actor, at, detail).await {
             tracing::warn!(%instance, %error, "a conflict could not be put on the audit trail");

@@ -124,6 +124,15 @@ impl ControlPlane {
         self.work(caller, instance, Work::Stop).await
     }
 
+    /// Writes again what the records lost of an instance, or what they never had of one that was taken in, and publishes
+    /// it.
+    ///
+    /// # Errors
+    /// [`WorkError`]; nothing was changed then.
+    pub async fn mend(&self, caller: &Caller, instance: InstanceId) -> Result<Changed, WorkError> {
+        self.work(caller, instance, Work::Mend).await
+    }
+
     /// Stops an instance's runtime and starts it.
     ///
     /// # Errors

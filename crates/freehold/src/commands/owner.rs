@@ -1,9 +1,10 @@
 //! `owner`: what the registry knows of one owner.
 
 use clap::{Args, Subcommand};
-use freehold_api::v1::owners::Owner as View;
+use freehold_api::v1::owners::{Anonymized, Owner as View};
 
 use super::Context;
+use super::confirm::Confirm;
 use crate::exit::Failure;
 use crate::output::{fields, maybe, table, word};
 
@@ -13,6 +14,18 @@ pub(crate) enum Owner {
     /// Show an owner's instances and reservations, destroyed ones included
     #[command(after_help = "Examples:\n  freehold owner show user:alice")]
     Show(Show),
+    /// Forget whose destroyed instances were: a pseudonym takes the owner's place, for good
+    #[command(after_help = "Examples:\n  freehold owner anonymize user:alice")]
+    Anonymize(Anonymize),
+}
+
+/// The arguments of `anonymize`.
+#[derive(Debug, Args)]
+pub(crate) struct Anonymize {
+    /// Who: user:ID or org:ID. Everything it has must be destroyed
+    owner: String,
+    #[command(flatten)]
+    confirm: Confirm,
 }
 
 /// The arguments of `show`.
@@ -26,6 +39,19 @@ impl Owner {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         match self {
             Self::Show(Show { owner }) => context.output.show(&context.client()?.owner(&owner).await?, people),
+            Self::Anonymize(Anonymize { owner, confirm }) => {
+                let client = context.client()?;
+                if confirm.is_needed("forgetting an owner")? {
+                    let known = people(&client.owner(&owner).await?);
+                    Confirm::ask(&format!(
+                        "{known}\n\nWhose these were will be known to nobody any more, here and in the records. \
+                         There is no way back."
+                    ))?;
+                }
+                context.output.show(&client.anonymize(&owner).await?, |Anonymized { pseudonym, instances }| {
+                    fields([("now called", pseudonym.clone()), ("instances", instances.to_string())])
+                })
+            }
         }
     }
 }

@@ -287,6 +287,20 @@ pub(crate) struct Jwt {
     /// The file with it.
     #[serde(default)]
     pub(crate) hs256_secret_file: PathBuf,
+    /// What end users' instances run.
+    #[serde(default)]
+    pub(crate) users_run: UsersRun,
+}
+
+/// What the instances of end users run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UsersRun {
+    /// A template of this configuration.
+    #[default]
+    Templates,
+    /// Whatever they say.
+    Anything,
 }
 
 /// The variable that holds the platform key when nothing else is said.

@@ -29,7 +29,7 @@ use super::clock::{SystemClock, SystemEntropy};
 use super::drivers::{HINTS_MAX, Hints};
 use super::folder::{DataFolder, unusable};
 use super::gaps;
-use crate::config::{Config, FakeConfig, FlyConfig, Jwt, ProviderConfig, Roles, SecretSource};
+use crate::config::{Config, FakeConfig, FlyConfig, Jwt, ProviderConfig, Roles, SecretSource, UsersRun};
 use crate::exit::Failure;
 
 /// How long a new program is watched before its instance is published while it still starts: long enough for most to be
@@ -146,6 +146,7 @@ pub(super) fn server_parts(
     let settings = Settings {
         default_wait: config.provision.default_wait.get(),
         requests_per_second_per_caller: config.limits.requests_per_second_per_caller,
+        users_run_anything: config.auth.jwt.as_ref().is_some_and(|jwt| jwt.users_run == UsersRun::Anything),
         proxy_public: config.proxy.public,
         api: roles.http,
         proxy: roles.proxy,

@@ -24,6 +24,8 @@ pub struct Settings {
     pub default_wait: Duration,
     /// Requests per second and caller, for readers; platform and operator keys are not counted.
     pub requests_per_second_per_caller: u32,
+    /// Whether end users say what their instances run; else they name a template.
+    pub users_run_anything: bool,
     /// Whether instances are reached through the proxy without a key of ours.
     pub proxy_public: bool,
     /// Whether this node answers the API.
@@ -38,6 +40,7 @@ impl Default for Settings {
         Self {
             default_wait: Duration::from_secs(25),
             requests_per_second_per_caller: 50,
+            users_run_anything: false,
             proxy_public: false,
             api: true,
             proxy: true,

@@ -35,7 +35,7 @@ pub(super) async fn recovered(
     let id = view.registered.reservation.instance;
     let request = update(view, wanted)?;
     wanted_still(&view.registered.reservation)?;
-    completed(app, &caller, view, bootstrap).await?;
+    completed(app, &caller, view, bootstrap, deadline).await?;
     let changes = request.tier.is_some() || request.spec.env.is_some();
     if changes {
         let (control_plane, caller) = (Arc::clone(&app.control_plane), caller.engine.clone());
@@ -74,8 +74,14 @@ fn wanted_still(reservation: &Reservation) -> Result<(), Refusal> {
 }
 
 /// Completes an instance that is on record as made and paid for. One that is not is left to what is to be done to it,
-/// except in a recovery of its subscription, which has nothing else to do before it is there.
-async fn completed(app: &Arc<App>, caller: &Caller, view: &InstanceView, bootstrap: bool) -> Result<(), Refusal> {
+/// except in a recovery of its subscription: one that was never started is, and one that ended stays so.
+async fn completed(
+    app: &Arc<App>,
+    caller: &Caller,
+    view: &InstanceView,
+    bootstrap: bool,
+    deadline: Instant,
+) -> Result<(), Refusal> {
     let id = view.registered.reservation.instance;
     if view.registered.reservation.status.is_unresolved() {
         let (control_plane, caller) = (Arc::clone(&app.control_plane), caller.engine.clone());
@@ -87,8 +93,18 @@ async fn completed(app: &Arc<App>, caller: &Caller, view: &InstanceView, bootstr
     if !bootstrap {
         return Ok(());
     }
-    let now = app.control_plane.instance(id).await.map_err(|error| problems::read(&error, Code::InstanceNotFound))?;
-    wanted_still(&now.registered.reservation)?;
+    let look = || async {
+        let now = app.control_plane.instance(id).await;
+        let now = now.map_err(|error| problems::read(&error, Code::InstanceNotFound))?;
+        wanted_still(&now.registered.reservation)?;
+        Ok::<_, Refusal>(now)
+    };
+    let mut now = look().await?;
+    if now.registered.reservation.is_active() && now.records.subscription.is_none() {
+        let (control_plane, caller) = (Arc::clone(&app.control_plane), caller.engine.clone());
+        done(app, id, deadline, async move { control_plane.mend(&caller, id).await }).await?;
+        now = look().await?;
+    }
     let incomplete = now.registered.reservation.status.is_unresolved() || now.status() == InstanceStatus::Quarantined;
     if incomplete { Err(pending()) } else { Ok(()) }
 }

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::Response;
 use freehold_api::idempotency::{IdempotencyKey, REPLAYED_HEADER};
 use freehold_api::v1::instances::{Accepted, CreateInstance, Instance};
+use freehold_api::v1::spec::Spec;
 use freehold_api::{Code, FieldError, Problem};
 use freehold_domain::owner::{Context, Owner};
 use freehold_engine::control_plane::{Provision, Provisioned};
@@ -19,6 +20,7 @@ use ring::digest;
 
 use super::{accepted, answered, spec_request};
 use crate::answer::AnswerRenderer;
+use crate::auth::Role;
 use crate::detach::finishing;
 use crate::http::extract::{Caller, JsonBody, Key, Wait};
 use crate::http::state::App;
@@ -66,6 +68,7 @@ pub(crate) async fn create(
     JsonBody(body): JsonBody<CreateInstance>,
 ) -> Result<Response, Refusal> {
     let deadline = wait.deadline(&app);
+    check_program(&app, &caller, body.spec.as_ref())?;
     let idents = &app.control_plane.world().idents;
     let idempotency = key.map(|key| scoped(idents, &caller, &key, &body));
     let request = request(caller, body, idempotency)?;
@@ -96,6 +99,18 @@ async fn answer_of(app: &App, view: OperationView) -> Result<ports::Answer, Refu
         app.control_plane.instance(instance).await.map_err(|error| problems::read(&error, Code::InstanceNotFound))?;
     let registered = Registered { reservation, operation, route: now.registered.route };
     Ok(AnswerRenderer.provision(&registered, &now.records))
+}
+
+/// Whether a caller may run what a spec says. An end user names a template, unless the configuration lets it run anything:
+/// what runs, runs on somebody else's machine and account.
+pub(crate) fn check_program(app: &App, caller: &Caller, spec: Option<&Spec>) -> Result<(), Refusal> {
+    let chosen = spec.is_some_and(|spec| spec.image.is_some() || spec.command.is_some());
+    match caller.role {
+        Role::User(_) if chosen && !app.settings.users_run_anything => {
+            Err(Refusal::new(Code::Forbidden, "an end user names a `template`, and no `image` or `command`"))
+        }
+        Role::User(_) | Role::Key(_) => Ok(()),
+    }
 }
 
 pub(crate) fn request(

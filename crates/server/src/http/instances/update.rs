@@ -12,6 +12,7 @@ use freehold_domain::ids::InstanceId;
 use freehold_engine::control_plane::{Changed, SpecChange, UpdateRequest};
 use http::StatusCode;
 
+use super::create::check_program;
 use super::{accepted, shown, worked};
 use crate::convert::uuid;
 use crate::detach::finishing;
@@ -54,6 +55,7 @@ pub(crate) async fn update(
     JsonBody(body): JsonBody<UpdateInstance>,
 ) -> Result<Response, Refusal> {
     let deadline = wait.deadline(&app);
+    check_program(&app, &caller, body.spec.as_ref())?;
     let errors = body.validate();
     if !errors.is_empty() {
         return Err(Problem::invalid(errors).into());
