@@ -13,6 +13,7 @@ pub mod names;
 pub mod prefer;
 pub mod problem;
 pub mod v1;
+pub mod webhook;
 
 #[cfg(feature = "client")]
 pub mod client;

@@ -63,6 +63,10 @@ events! {
     Suspended = "subscription_suspended",
     /// Billing resumed the subscription.
     Resumed = "subscription_resumed",
+    /// Billing has heard of a subscription that was started without it.
+    SubscriptionReported = "subscription_reported",
+    /// Billing could not be told of one: it is told again later.
+    SubscriptionReportFailed = "subscription_report_failed",
     /// A start, stop, restart or update was accepted.
     OperationStarted = "operation_started",
     /// The runtime was started.

@@ -2,7 +2,8 @@
 //!
 //! Ids are UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then version, variant and 74 bits of chance. They are
 //! minted from time and chance that the caller hands in, are never reused, and sort by the time they were made, which
-//! keeps a store's inserts at the right edge of its trees.
+//! keeps a store's inserts at the right edge of its trees. The one exception is the [`SubscriptionId`], which a billing
+//! service may have made.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,6 +12,11 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a UUIDv7: expected 32 hexadecimal digits as 8-4-4-4-12 with version 7")]
 pub struct InvalidId;
+
+/// A text that is no UUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a UUID: expected 32 hexadecimal digits as 8-4-4-4-12 with a version from 1 to 8")]
+pub struct InvalidUuid;
 
 fn mint(unix_ms: u64, chance: [u8; 10]) -> [u8; 16] {
     let mut bytes = [0; 16];
@@ -25,25 +31,31 @@ fn checked(bytes: [u8; 16]) -> Result<[u8; 16], InvalidId> {
     if bytes[6] >> 4 == 7 && bytes[8] >> 6 == 0b10 { Ok(bytes) } else { Err(InvalidId) }
 }
 
-fn parse(text: &str) -> Result<[u8; 16], InvalidId> {
+/// Any version that RFC 9562 knows.
+fn any_version(bytes: [u8; 16]) -> Result<[u8; 16], InvalidUuid> {
+    if (1..=8).contains(&(bytes[6] >> 4)) && bytes[8] >> 6 == 0b10 { Ok(bytes) } else { Err(InvalidUuid) }
+}
+
+/// The bytes behind 8-4-4-4-12, whatever they are.
+fn parse(text: &str) -> Option<[u8; 16]> {
     let text = text.as_bytes();
     if text.len() != 36 {
-        return Err(InvalidId);
+        return None;
     }
     let mut bytes = [0; 16];
     let mut nibbles = 0;
     for (position, &character) in text.iter().enumerate() {
         if matches!(position, 8 | 13 | 18 | 23) {
             if character != b'-' {
-                return Err(InvalidId);
+                return None;
             }
             continue;
         }
-        let value = (character as char).to_digit(16).ok_or(InvalidId)? as u8;
+        let value = (character as char).to_digit(16)? as u8;
         bytes[nibbles / 2] |= if nibbles % 2 == 0 { value << 4 } else { value };
         nibbles += 1;
     }
-    checked(bytes)
+    Some(bytes)
 }
 
 fn write(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,7 +69,7 @@ fn write(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident: $checked:ident or $invalid:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name([u8; 16]);
@@ -72,9 +84,9 @@ macro_rules! id {
             /// Reads the sixteen bytes of an id, big-endian as RFC 9562 lays them out.
             ///
             /// # Errors
-            /// [`InvalidId`] when version or variant are not those of a UUIDv7.
-            pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, InvalidId> {
-                checked(bytes).map(Self)
+            #[doc = concat!("[`", stringify!($invalid), "`] when version or variant are not those of such an id.")]
+            pub fn from_bytes(bytes: [u8; 16]) -> Result<Self, $invalid> {
+                $checked(bytes).map(Self)
             }
 
             /// The sixteen bytes of the id.
@@ -91,9 +103,9 @@ macro_rules! id {
         }
 
         impl FromStr for $name {
-            type Err = InvalidId;
-            fn from_str(text: &str) -> Result<Self, InvalidId> {
-                parse(text).map(Self)
+            type Err = $invalid;
+            fn from_str(text: &str) -> Result<Self, $invalid> {
+                parse(text).ok_or($invalid).and_then($checked).map(Self)
             }
         }
 
@@ -113,20 +125,32 @@ macro_rules! id {
 
 id!(
     /// One instance, from its admission to its tombstone. Never reused.
-    InstanceId
+    InstanceId: checked or InvalidId
 );
 id!(
     /// One durable run of work on an instance.
-    OperationId
+    OperationId: checked or InvalidId
 );
 id!(
-    /// One subscription.
-    SubscriptionId
+    /// One subscription. A UUID of any version: one that is minted here is a UUIDv7, one of a billing service is whatever
+    /// that service makes.
+    SubscriptionId: any_version or InvalidUuid
 );
 id!(
     /// One resource that was given up on, on record until it is resolved.
-    LeakId
+    LeakId: checked or InvalidId
 );
+
+impl SubscriptionId {
+    /// The id of a subscription that has another name elsewhere: a UUIDv8 (RFC 9562 §5.8) of a digest of that name.
+    #[must_use]
+    pub fn derived(digest: [u8; 16]) -> Self {
+        let mut bytes = digest;
+        bytes[6] = 0x80 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        Self(bytes)
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +179,13 @@ mod tests {
 
     #[test]
     fn a_uuid_of_another_version_is_refused() {
-        assert_eq!("123e4567-e89b-42d3-a456-426614174000".parse::<InstanceId>(), Err(InvalidId));
+        let four = "123e4567-e89b-42d3-a456-426614174000";
+        assert_eq!(four.parse::<InstanceId>(), Err(InvalidId));
+        assert_eq!(four.parse::<SubscriptionId>().map(|id| id.to_string()), Ok(four.to_owned()));
+        let derived = SubscriptionId::derived([0xff; 16]);
+        assert_eq!(derived.to_string().parse(), Ok(derived));
+        for none in ["123e4567-e89b-92d3-a456-426614174000", "123e4567-e89b-42d3-c456-426614174000", "sub_123"] {
+            assert_eq!(none.parse::<SubscriptionId>(), Err(InvalidUuid));
+        }
     }
 }

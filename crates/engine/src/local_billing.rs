@@ -21,12 +21,19 @@ pub struct LocalBilling {
     pub ranks: BTreeMap<TierName, u32>,
 }
 
-#[async_trait]
-impl Billing for LocalBilling {
-    async fn entitlement(&self, _: &Context, requested: Option<&TierName>) -> Result<Entitlement, EntitlementRefused> {
-        let unknown =
-            || EntitlementRefused::Unavailable(format!("price version `{}` is not configured", self.price_version));
-        let allowed = self.price_versions.get(&self.price_version).ok_or_else(unknown)?;
+impl LocalBilling {
+    /// What a plan of this price version gives whom asked for `requested`, or for nothing in particular.
+    ///
+    /// # Errors
+    /// [`EntitlementRefused`]; an unknown price version is [`EntitlementRefused::Unavailable`], because it says nothing.
+    pub fn entitled(
+        &self,
+        price_version: &PriceVersion,
+        requested: Option<&TierName>,
+    ) -> Result<Entitlement, EntitlementRefused> {
+        let allowed = self.price_versions.get(price_version).ok_or_else(|| {
+            EntitlementRefused::Unavailable(format!("price version `{price_version}` is not configured"))
+        })?;
         let tier = requested.unwrap_or(allowed);
         let rank = |tier: &TierName| {
             self.ranks.get(tier).copied().ok_or_else(|| EntitlementRefused::TierNotOffered(tier.to_string()))
@@ -37,7 +44,21 @@ impl Billing for LocalBilling {
                 allowed: allowed.clone(),
             });
         }
-        Ok(Entitlement { tier: tier.clone(), price_version: self.price_version.clone() })
+        Ok(Entitlement { tier: tier.clone(), price_version: price_version.clone() })
+    }
+
+    /// What a subscription at this price is, by the configuration alone; `None` where it does not know the price.
+    #[must_use]
+    pub fn terms(&self, price_version: &PriceVersion, id: SubscriptionId) -> Option<SubscriptionTerms> {
+        let tier = self.price_versions.get(price_version)?;
+        Some(SubscriptionTerms { id, plan: tier.to_string(), price_version: price_version.clone() })
+    }
+}
+
+#[async_trait]
+impl Billing for LocalBilling {
+    async fn entitlement(&self, _: &Context, requested: Option<&TierName>) -> Result<Entitlement, EntitlementRefused> {
+        self.entitled(&self.price_version, requested)
     }
 
     async fn start(
@@ -47,12 +68,8 @@ impl Billing for LocalBilling {
         expected: &PriceVersion,
         proposed: SubscriptionId,
     ) -> Outcome<SubscriptionTerms> {
-        match self.price_versions.get(expected) {
-            Some(tier) => Outcome::Done(SubscriptionTerms {
-                id: proposed,
-                plan: tier.to_string(),
-                price_version: expected.clone(),
-            }),
+        match self.terms(expected, proposed) {
+            Some(terms) => Outcome::Done(terms),
             None => Outcome::Rejected(Rejection {
                 class: RejectionClass::Invalid,
                 detail: format!("price version `{expected}` is not configured"),

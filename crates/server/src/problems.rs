@@ -205,6 +205,7 @@ pub(crate) fn work(error: &WorkError, instance: uuid::Uuid) -> Refusal {
         WorkError::Entitlement(refused) => entitlement(refused),
         WorkError::Spec(error) => spec(error),
         WorkError::Store(error) => store(error, Code::InstanceNotFound),
+        WorkError::Records(error) => records(error),
     };
     problem.into()
 }

@@ -12,9 +12,20 @@ use std::collections::BTreeSet;
 
 /// Who may name whom, one step. The wire (`api`) never learns the domain.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("freehold", &["freehold-server", "freehold-store", "freehold-providers", "freehold-api", "freehold-sim"]),
+    (
+        "freehold",
+        &[
+            "freehold-server",
+            "freehold-store",
+            "freehold-providers",
+            "freehold-billing",
+            "freehold-api",
+            "freehold-sim",
+        ],
+    ),
     ("freehold-sim", &["freehold-engine", "freehold-store", "freehold-providers"]),
     ("freehold-server", &["freehold-engine", "freehold-api"]),
+    ("freehold-billing", &["freehold-engine", "freehold-api"]),
     ("freehold-store", &["freehold-engine"]),
     ("freehold-providers", &["freehold-engine"]),
     ("freehold-engine", &["freehold-domain"]),
@@ -131,6 +142,8 @@ mod tests {
             ("freehold-api", "freehold-domain"),
             ("freehold-sim", "freehold-server"),
             ("freehold-server", "freehold-sim"),
+            ("freehold-server", "freehold-billing"),
+            ("freehold-billing", "freehold-store"),
             ("freehold", "xtask"),
         ] {
             assert_eq!(found(name, dependency), 1, "{name} → {dependency}");

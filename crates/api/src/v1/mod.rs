@@ -1,6 +1,7 @@
 //! Version 1, one module per noun.
 
 pub mod audit;
+pub mod billing;
 pub mod health;
 pub mod instances;
 pub mod leaks;

@@ -2,6 +2,7 @@
 //! another request's work. Whoever wants to wait for an operation looks at it again when the driver says it changed.
 
 mod backfill;
+mod billing;
 mod forget;
 mod operators;
 mod provision;

@@ -6,7 +6,7 @@ use freehold_domain::run::{Work, WorkRefused};
 
 use super::provision::ProvisionRefused;
 use super::{Caller, ControlPlane, SpecRequest, UpdateRequest};
-use crate::ports::{DestroyAccepted, EntitlementRefused, StoreError, WorkAccepted};
+use crate::ports::{DestroyAccepted, EntitlementRefused, RecordsError, StoreError, WorkAccepted};
 use crate::spec::{Spec, SpecError};
 use crate::world::Template;
 
@@ -57,6 +57,9 @@ pub enum WorkError {
     /// The store did not answer.
     #[error(transparent)]
     Store(StoreError),
+    /// The records did not answer.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
 }
 
 impl From<StoreError> for WorkError {
@@ -108,12 +111,12 @@ impl ControlPlane {
         }
     }
 
-    /// Starts an instance's runtime.
+    /// Starts an instance's runtime, unless nobody pays for it at the moment.
     ///
     /// # Errors
     /// [`WorkError`]; nothing was changed then.
     pub async fn start_instance(&self, caller: &Caller, instance: InstanceId) -> Result<Changed, WorkError> {
-        self.work(caller, instance, Work::Start).await
+        self.paid_work(caller, instance, Work::Start).await
     }
 
     /// Stops an instance's runtime.
@@ -133,12 +136,12 @@ impl ControlPlane {
         self.work(caller, instance, Work::Mend).await
     }
 
-    /// Stops an instance's runtime and starts it.
+    /// Stops an instance's runtime and starts it, unless nobody pays for it at the moment.
     ///
     /// # Errors
     /// [`WorkError`]; nothing was changed then.
     pub async fn restart_instance(&self, caller: &Caller, instance: InstanceId) -> Result<Changed, WorkError> {
-        self.work(caller, instance, Work::Restart).await
+        self.paid_work(caller, instance, Work::Restart).await
     }
 
     /// Makes an instance run another spec. Never takes a reservation.
@@ -197,7 +200,7 @@ impl ControlPlane {
         Ok(spec)
     }
 
-    async fn work(&self, caller: &Caller, instance: InstanceId, work: Work) -> Result<Changed, WorkError> {
+    pub(super) async fn work(&self, caller: &Caller, instance: InstanceId, work: Work) -> Result<Changed, WorkError> {
         let asked_at = self.world.clock.monotonic();
         let asked = self.asked(caller, self.world.mint_operation());
         match self.world.store.work_begin(instance, work, asked).await? {

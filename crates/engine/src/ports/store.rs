@@ -456,8 +456,11 @@ pub trait Store: Send + Sync {
     /// They were.
     async fn owner_backfilled_set(&self, owner: &Owner) -> Result<(), StoreError>;
 
-    /// Whether a message with this id arrived before `since` was forgotten; from now on it did. Ids are kept until
-    /// `keep_until`.
+    /// Whether the message with this id is on record.
+    async fn delivery_is_known(&self, id: &str) -> Result<bool, StoreError>;
+
+    /// Puts a message's id on record, unless it is there. Answers whether it was not. It is kept until `keep_until` at
+    /// least.
     async fn delivery_is_new(&self, id: &str, keep_until: Timestamp) -> Result<bool, StoreError>;
 
     /// Puts a pseudonym in the place of an owner, and `spec` in the place of what its instances ran, everywhere; the

@@ -1,6 +1,8 @@
 //! Complete instances whose runtime does something else than it should: what went away by itself is brought back, with
 //! growing waits, and the rest is put down for readers.
 //!
+//! An instance that nobody pays for at the moment is not brought back, and is stopped where it was left running.
+//!
 //! An instance whose storage or base was removed behind our back is told of and left as it is: a runtime that is brought
 //! back without them would begin anew and look well.
 
@@ -70,8 +72,12 @@ pub async fn look_after(world: &World, instance: InstanceId) -> Result<(), Store
     let is_standing = reservation.is_active() && idle;
     let wanted = reservation.power == Power::On && is_standing && lost.is_none();
     let check_at = world.policy.check_at(now, Some(&state), since, instance.as_bytes()[15]);
+    if is_standing && reservation.power == Power::On && is_suspended(world, instance).await {
+        return hold(world, instance).await;
+    }
     if wanted && (down || too_slow) && now >= patience_over(world, &reservation, since) {
-        return recover(world, &reservation).await;
+        let why = "the runtime went away by itself; bringing it back";
+        return begin(world, instance, Work::Recover, why).await;
     }
     // Only a runtime that was seen to stay up has earned short waits again.
     let settled_after = if seen.is_some() { world.policy.running_check } else { Duration::MAX };
@@ -130,13 +136,29 @@ fn patience_over(world: &World, reservation: &Reservation, since: Timestamp) -> 
     since.plus(if reservation.recoveries == 0 { Duration::ZERO } else { wait })
 }
 
-async fn recover(world: &World, reservation: &Reservation) -> Result<(), StoreError> {
+/// Whether the records say that it is not to run. Records that do not answer change nothing: it is asked again.
+async fn is_suspended(world: &World, instance: InstanceId) -> bool {
+    world.records.describe(instance).await.is_ok_and(|records| records.is_suspended())
+}
+
+/// Stops what nobody pays for. Where it was resumed between the look and the stop, the stop came too late and is undone.
+async fn hold(world: &World, instance: InstanceId) -> Result<(), StoreError> {
+    begin(world, instance, Work::Stop, "nobody pays for it at the moment; stopping it").await?;
+    match world.records.describe(instance).await {
+        Ok(records) if records.subscription_is_active() && !records.is_suspended() => {
+            begin(world, instance, Work::Start, "it is paid for again; starting it").await
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+async fn begin(world: &World, instance: InstanceId, work: Work, why: &str) -> Result<(), StoreError> {
     let asked_at = world.clock.monotonic();
     let asked = world.asked_by_itself("drift");
-    match world.store.work_begin(reservation.instance, Work::Recover, asked).await {
+    match world.store.work_begin(instance, work, asked).await {
         Ok(WorkAccepted::Accepted { run, .. }) => {
-            tracing::info!(instance = %reservation.instance, "the runtime went away by itself; bringing it back");
-            world.driver.changed(reservation.instance, run.operation.id);
+            tracing::info!(%instance, "{why}");
+            world.driver.changed(instance, run.operation.id);
             if let Some(lease) = run.lease() {
                 world.driver.run(Claimed { run: *run, lease, asked_at });
             }

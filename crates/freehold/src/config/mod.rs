@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use duration::Period;
 pub(crate) use error::{ConfigError, Finding};
-pub(crate) use model::{Config, DryRun, Jwt, Template, Tier, UsersRun};
+pub(crate) use model::{BillingKind, Config, DryRun, Jwt, Template, Tier, UsersRun};
 pub(crate) use provider::{FakeConfig, FlyConfig, ProviderConfig, ProviderKind};
 pub(crate) use roles::Roles;
 pub(crate) use secret::{Secret, SecretSource, plain, read_file};

@@ -222,13 +222,21 @@ pub(crate) struct Billing {
     pub(crate) secret_env: String,
     /// The file with it.
     pub(crate) secret_file: PathBuf,
-    /// What to do while it cannot be reached.
+    /// What to do where a subscription cannot be started there in time.
     pub(crate) fallback: BillingFallback,
     /// What new local subscriptions get.
     pub(crate) price_version: String,
+    /// When a message counts as unanswered.
+    pub(crate) request_timeout: Period,
 }
 
 impl Billing {
+    /// Where the secret comes from that messages are signed with; several, parted by spaces, while one takes another's
+    /// place.
+    pub(crate) fn secret(&self) -> SecretSource<'_> {
+        source("billing.secret", &self.secret_env, &self.secret_file, "")
+    }
+
     /// Whether a subscription may be started without the service.
     pub(crate) fn falls_back(&self) -> bool {
         self.kind == BillingKind::Http && self.fallback == BillingFallback::Local
@@ -245,11 +253,11 @@ pub(crate) enum BillingKind {
     Http,
 }
 
-/// What happens while the billing service cannot be reached.
+/// What happens where the billing service does not start a subscription in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum BillingFallback {
-    /// Nothing is provisioned.
+    /// The new instance is undone.
     None,
     /// The subscription is written here and reported later.
     Local,
@@ -317,13 +325,8 @@ impl Config {
     /// Where each secret comes from, in the order of the sections.
     pub(crate) fn secrets(&self) -> Vec<SecretSource<'_>> {
         let Self { keys, billing, auth, .. } = self;
-        let mut sources = vec![
-            keys.mac_key(),
-            keys.secret_key(),
-            source("billing.secret", &billing.secret_env, &billing.secret_file, ""),
-            auth.platform_key(),
-            auth.operator_key(),
-        ];
+        let mut sources =
+            vec![keys.mac_key(), keys.secret_key(), billing.secret(), auth.platform_key(), auth.operator_key()];
         sources.extend(auth.jwt.as_ref().map(Jwt::hs256_secret));
         sources
     }

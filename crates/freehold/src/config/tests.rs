@@ -338,3 +338,22 @@ fn settings_of_a_docker_engine_that_cannot_work_are_named() {
         assert_eq!(said.replace("freehold.toml:", ""), says);
     }
 }
+
+#[test]
+fn settings_of_a_billing_service_that_cannot_work_are_named() {
+    let good = "kind = \"http\"\nurl = \"https://billing.internal\"\nsecret_env = \"S\"\n";
+    assert!(File::with(&format!("[billing]\n{good}")).load().is_ok());
+    for (text, says) in [
+        ("kind = \"http\"\nsecret_env = \"S\"", "billing.url: kind \"http\" needs an address"),
+        ("kind = \"http\"\nurl = \"ftp://x\"\nsecret_env = \"S\"", "billing.url: kind \"http\" needs an address"),
+        ("kind = \"http\"\nurl = \"http://x\"", "billing.secret_env: kind \"http\" needs a secret to sign with"),
+        (&format!("{good}request_timeout = \"0s\""), "billing.request_timeout: this must be longer than 0s"),
+        (
+            &format!("{good}fallback = \"local\"\nprice_version = \"2027\""),
+            "billing.price_version: there is no price version `2027`",
+        ),
+    ] {
+        let (seen, _) = refused(&format!("[billing]\n{text}\n"));
+        assert!(seen.ends_with(says), "{seen}");
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_engine::executor::{Executor, Worked};
 use freehold_engine::ports::{Claimed, Driver};
-use freehold_engine::reconcilers::{drift, due, expiry, janitor, records, stuck};
+use freehold_engine::reconcilers::{billing, drift, due, expiry, janitor, records, stuck};
 use freehold_engine::world::World;
 use freehold_server::{Hub, Probe};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -36,6 +36,12 @@ const DRIFT_AT_ONCE: usize = 64;
 
 /// How often stuck destroys and old idempotency records are gone through.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(60);
+
+/// How often billing is told of subscriptions that were started without it.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+
+/// How many of them one pass tells of.
+const REPORT_AT_ONCE: usize = 64;
 
 /// How long runs in flight may go on at shutdown before their leases are given back under them.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -153,6 +159,7 @@ impl Drivers {
         if duties.reconciles {
             drivers.loops.spawn(look_after_runtimes(world.clone(), drivers.stop.clone()));
             drivers.loops.spawn(keep_house(world.clone(), drivers.stop.clone()));
+            drivers.loops.spawn(report_subscriptions(world.clone(), drivers.stop.clone()));
             drivers.loops.spawn(sweep(world.clone(), duties.sweep_every, drivers.stop.clone()));
             drivers.loops.spawn(compare_records(world.clone(), duties.sweep_every, drivers.stop.clone()));
         }
@@ -337,6 +344,21 @@ async fn compare_records(world: Arc<World>, every: Duration, stop: CancellationT
             if stop.run_until_cancelled(sleep(RECORDS_PAUSE)).await.is_none() {
                 return;
             }
+        }
+    }
+}
+
+async fn report_subscriptions(world: Arc<World>, stop: CancellationToken) {
+    let mut waits = billing::Waits::default();
+    let mut ticks = interval(REPORT_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        // Billing is slow where it is down: at shutdown nobody waits for it. What it heard meanwhile it hears again.
+        match stop.run_until_cancelled(billing::pass(&world, &mut waits, REPORT_AT_ONCE)).await {
+            Some(Ok(0)) => {}
+            Some(Ok(heard)) => tracing::info!(heard, "billing has heard of subscriptions that were started without it"),
+            Some(Err(error)) => tracing::warn!(%error, "subscriptions to report could not be listed"),
+            None => return,
         }
     }
 }

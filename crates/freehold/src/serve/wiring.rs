@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use freehold_api::webhook::Secrets;
+use freehold_billing::{HttpBilling, HttpBillingOptions};
 use freehold_domain::lease::{Holder, InvalidName, PriceVersion, ProviderName, TierName};
 use freehold_domain::plan::Capabilities;
 use freehold_domain::route::Endpoint;
 use freehold_engine::control_plane::ControlPlane;
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
-use freehold_engine::ports::{Claimed, Installation, KeyRole, Provider};
+use freehold_engine::ports::{Billing, Claimed, Installation, KeyRole, Provider};
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};
 use freehold_providers::docker::DockerProvider;
@@ -29,7 +31,7 @@ use super::clock::{SystemClock, SystemEntropy};
 use super::drivers::{HINTS_MAX, Hints};
 use super::folder::{DataFolder, unusable};
 use super::gaps;
-use crate::config::{Config, FakeConfig, FlyConfig, Jwt, ProviderConfig, Roles, SecretSource, UsersRun};
+use crate::config::{BillingKind, Config, FakeConfig, FlyConfig, Jwt, ProviderConfig, Roles, SecretSource, UsersRun};
 use crate::exit::Failure;
 
 /// How long a new program is watched before its instance is published while it still starts: long enough for most to be
@@ -98,7 +100,7 @@ impl Wired {
             store: store.clone(),
             records: store.clone(),
             records_elsewhere: false,
-            billing: Arc::new(local_billing(config)?),
+            billing: billing(config, &clock, &entropy)?,
             providers: providers(config, folder.path(), &idents)?,
             clock,
             entropy: entropy.clone(),
@@ -155,6 +157,7 @@ pub(super) fn server_parts(
         control_plane: Arc::new(ControlPlane::new(wired.world.clone())),
         hub: wired.hub.clone(),
         keys,
+        billing: billing_secrets(config)?,
         metrics: wired.metrics.clone(),
         executor,
         settings,
@@ -267,6 +270,40 @@ fn fake(cloud: FakeCloud, settings: &FakeConfig, idents: Idents) -> FakeProvider
     }
     let latency = latency.get();
     provider.with_pause(Arc::new(move || Box::pin(tokio::time::sleep(latency))))
+}
+
+/// Who says what a context may have.
+fn billing(
+    config: &Config,
+    clock: &Arc<SystemClock>,
+    entropy: &Arc<SystemEntropy>,
+) -> Result<Arc<dyn Billing>, Failure> {
+    let plans = local_billing(config)?;
+    let Some(secrets) = billing_secrets(config)? else { return Ok(Arc::new(plans)) };
+    let settings = &config.billing;
+    let options = HttpBillingOptions {
+        url: settings.url.expose().to_owned(),
+        secrets,
+        timeout: settings.request_timeout.get(),
+        plans,
+        falls_back: settings.falls_back(),
+    };
+    let billing = HttpBilling::new(options, clock.clone(), entropy.clone());
+    Ok(Arc::new(billing.map_err(|error| Failure::usage(format!("billing.url: {error}")))?))
+}
+
+/// What messages to the billing service and from it are signed with; `None` where there is no service.
+fn billing_secrets(config: &Config) -> Result<Option<Secrets>, Failure> {
+    match config.billing.kind {
+        BillingKind::Local => return Ok(None),
+        BillingKind::Http => {}
+    }
+    let source = config.billing.secret();
+    let hint =
+        "write whsec_ and 24 to 64 bytes in base64, such as of `openssl rand -base64 32`; several parted by spaces";
+    let secret = read(&source)?.ok_or_else(|| Failure::usage("billing.secret: no place for it is named").hint(hint))?;
+    let secrets = secret.expose().parse::<Secrets>();
+    secrets.map(Some).map_err(|error| Failure::usage(format!("billing.secret: {error}")).hint(hint))
 }
 
 fn local_billing(config: &Config) -> Result<LocalBilling, Failure> {

@@ -4,8 +4,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use bytes::Bytes;
 use freehold_api::idempotency::{self, IdempotencyKey};
 use freehold_api::{Code, Prefer, prefer};
 use freehold_domain::ids::{InstanceId, LeakId, OperationId};
@@ -82,6 +83,17 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for JsonBody<T> {
             return Err(Refusal::new(Code::UnsupportedMediaType, detail));
         }
         Ok(Self(freehold_api::json::read(&bytes_of(request).await?)?))
+    }
+}
+
+/// A body of at most [`BODY_BYTES_MAX`], byte for byte.
+pub(crate) struct RawBody(pub(crate) Bytes);
+
+impl<S: Sync> FromRequest<S> for RawBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        bytes_of(request).await.map(Self)
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod access;
 mod audit;
+mod billing;
 mod document;
 pub(crate) mod edge;
 pub(crate) mod extract;
@@ -55,6 +56,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audit::events::events))
         .routes(routes!(leaks::list::list))
         .routes(routes!(leaks::resolve::resolve))
+        .routes(routes!(billing::events::events))
 }
 
 /// What every node answers, whatever its roles are.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use freehold_api::webhook::Secrets;
 use freehold_engine::control_plane::ControlPlane;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +57,8 @@ pub struct ServerParts {
     pub hub: Arc<Hub>,
     /// Who may call.
     pub keys: Keys,
+    /// What the billing service signs its events with; `None` where there is no such service.
+    pub billing: Option<Secrets>,
     /// What is counted; the meter in the control plane's world.
     pub metrics: Arc<Metrics>,
     /// Whether somebody runs operations here.
@@ -71,6 +74,7 @@ pub(crate) struct App {
     pub(crate) control_plane: Arc<ControlPlane>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) keys: Keys,
+    pub(crate) billing: Option<Secrets>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) executor: Probe,
     pub(crate) settings: Settings,
@@ -84,13 +88,14 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(parts: ServerParts, access: Table, document: Bytes) -> Arc<Self> {
-        let ServerParts { control_plane, hub, keys, metrics, executor, settings, shutdown } = parts;
+        let ServerParts { control_plane, hub, keys, billing, metrics, executor, settings, shutdown } = parts;
         Arc::new(Self {
             limiter: Limiter::new(settings.requests_per_second_per_caller),
             upstream: Upstream::new(),
             control_plane,
             hub,
             keys,
+            billing,
             metrics,
             executor,
             settings,

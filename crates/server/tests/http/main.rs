@@ -3,6 +3,7 @@
 
 mod access;
 mod billing;
+mod billing_service;
 mod client;
 mod create;
 mod drift;

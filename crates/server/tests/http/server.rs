@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use freehold_billing::lab::{BillingLab, SECRET};
+use freehold_billing::{HttpBilling, HttpBillingOptions};
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::lease::{Holder, LeaseTerm, PriceVersion, ProviderName, TierName};
 use freehold_domain::route::Endpoint;
@@ -14,7 +16,7 @@ use freehold_engine::executor::{Executor, Worked};
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
 use freehold_engine::ports::{
-    Claimed, Clock, Driver, Entropy, KeyRecord, KeyRole, NoGaps, Provider, Records, Render, Store,
+    Billing, Claimed, Clock, Driver, Entropy, KeyRecord, KeyRole, NoGaps, Provider, Records, Render, Store,
 };
 use freehold_engine::reconcilers::due;
 use freehold_engine::spec::Vault;
@@ -83,6 +85,10 @@ pub(crate) struct Options {
     pub(crate) settings: Settings,
     pub(crate) bounds: Bounds,
     pub(crate) probe: Probe,
+    /// Another billing than the configuration's own.
+    pub(crate) billing: Option<Arc<dyn Billing>>,
+    /// Whether the configuration stands in for it.
+    pub(crate) falls_back: bool,
     /// Whether end users' tokens are taken.
     pub(crate) users: bool,
     /// Words the answers to provisions with a key.
@@ -118,6 +124,8 @@ impl Default for Options {
             },
             bounds: Bounds { drain: Duration::from_secs(5), ..Bounds::default() },
             probe: Arc::new(|| Ok("alive".to_owned())),
+            billing: None,
+            falls_back: false,
             users: true,
             land: None,
             render: Arc::new(AnswerRenderer),
@@ -181,6 +189,21 @@ fn billing() -> LocalBilling {
     }
 }
 
+/// The billing of a lab, in the way of the binary.
+pub(crate) fn billing_at(lab: &BillingLab, falls_back: bool) -> Arc<dyn Billing> {
+    // A second test of the same process finds it installed.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let options = HttpBillingOptions {
+        url: lab.url(),
+        secrets: SECRET.parse().unwrap(),
+        timeout: Duration::from_secs(2),
+        plans: billing(),
+        falls_back,
+    };
+    let (clock, entropy) = (Arc::new(TestClock(Instant::now())), Arc::new(TestEntropy(SystemRandom::new())));
+    Arc::new(HttpBilling::new(options, clock, entropy).unwrap())
+}
+
 impl Server {
     /// The usual one.
     pub(crate) async fn start() -> Self {
@@ -213,7 +236,9 @@ impl Server {
             store: Arc::clone(&store) as Arc<dyn Store>,
             records: land.as_ref().map_or(&store, |land| &land.records).clone() as Arc<dyn Records>,
             records_elsewhere: land.is_some(),
-            billing: Arc::new(MoodyBilling { local: billing(), mood: Arc::clone(&mood) }),
+            billing: options
+                .billing
+                .unwrap_or_else(|| Arc::new(MoodyBilling { local: billing(), mood: Arc::clone(&mood) })),
             providers,
             clock,
             entropy: Arc::clone(&entropy),
@@ -223,7 +248,7 @@ impl Server {
             render: options.render,
             idents,
             vault: Vault::new(&[2; 32], entropy),
-            policy: Policy { deadline: options.deadline, ..policy() },
+            policy: Policy { deadline: options.deadline, billing_falls_back: options.falls_back, ..policy() },
             holder: Holder { node: "node-a".parse().unwrap(), incarnation: 1 },
             executes: true,
         });
@@ -241,6 +266,7 @@ impl Server {
             control_plane: Arc::new(ControlPlane::new(Arc::clone(&world))),
             hub,
             keys,
+            billing: Some(SECRET.parse().unwrap()),
             metrics,
             executor: options.probe,
             settings: options.settings,

@@ -381,7 +381,8 @@ macro_rules! store_conformance {
                 lists: pages_of_instances_have_each_once, filters_agree_with_what_they_say,
                     an_owner_sees_everything_of_its_own, stuck_destroys_are_found, the_summary_counts,
                     what_is_not_there_is_said;
-                keys: the_first_installation_is_kept, keys_are_made_listed_and_revoked, old_idempotency_records_are_forgotten;
+                keys: the_first_installation_is_kept, keys_are_made_listed_and_revoked, old_idempotency_records_are_forgotten,
+                    a_message_is_new_once;
                 records: rows_are_written_once, a_subscription_starts_and_ends_once, nothing_is_billed_without_a_row,
                     nothing_is_written_for_what_is_not_being_made,
                     active_rows_are_oldest_first;

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use freehold_domain::ids::{InstanceId, InvalidId, LeakId, OperationId, SubscriptionId};
+use freehold_domain::ids::{InstanceId, LeakId, OperationId, SubscriptionId};
 use freehold_domain::owner::Context;
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::StoreError;
@@ -57,13 +57,13 @@ impl Db<'_> {
 /// Ids in rows.
 pub(super) trait Id: Sized {
     /// Reads an id's sixteen bytes.
-    fn read(bytes: [u8; 16]) -> Result<Self, InvalidId>;
+    fn read(bytes: [u8; 16]) -> Result<Self, impl std::fmt::Display>;
 }
 
 macro_rules! ids {
     ($($id:ident),*) => {$(
         impl Id for $id {
-            fn read(bytes: [u8; 16]) -> Result<Self, InvalidId> {
+            fn read(bytes: [u8; 16]) -> Result<Self, impl std::fmt::Display> {
                 Self::from_bytes(bytes)
             }
         }

@@ -80,6 +80,12 @@ pub(super) fn purge(tx: Tx<'_>, before: Timestamp, wanted: usize) -> Result<u64,
     Ok(old.len() as u64)
 }
 
+/// Whether a message's id is on record.
+pub(super) fn delivery_is_known(db: Db<'_>, id: &str) -> Result<bool, StoreError> {
+    let found = db.first("SELECT 1 FROM deliveries WHERE id = ?1", params![id], |row| row.get::<i64>())?;
+    Ok(found.is_some())
+}
+
 /// Whether a message arrives for the first time. Messages that cannot arrive again are forgotten on the way.
 pub(super) fn delivery_is_new(tx: Tx<'_>, id: &str, keep_until: Timestamp) -> Result<bool, StoreError> {
     tx.run("DELETE FROM deliveries WHERE keep_until < ?1", params![tx.now().as_micros()])?;

@@ -95,6 +95,10 @@ impl Store for SqliteStore {
         self.write(move |tx| take_in::backfilled(tx, &owner)).await
     }
 
+    async fn delivery_is_known(&self, id: &str) -> Result<bool, StoreError> {
+        self.point(|db| keys::delivery_is_known(db, id))
+    }
+
     async fn delivery_is_new(&self, id: &str, keep_until: Timestamp) -> Result<bool, StoreError> {
         let id = id.to_owned();
         self.write(move |tx| keys::delivery_is_new(tx, &id, keep_until)).await

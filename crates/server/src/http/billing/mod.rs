@@ -1,0 +1,3 @@
+//! What the billing service says by itself.
+
+pub(crate) mod events;
