@@ -10,6 +10,7 @@ mod fly;
 mod http;
 mod packages;
 mod proof;
+mod records;
 mod server;
 mod test;
 mod tidy;
@@ -39,6 +40,8 @@ enum Chore {
     Engines(engines::Options),
     /// The real server on a Machines API that fails, thousands of times
     Fly(fly::Options),
+    /// The server with its records in PostgreSQL and a billing service, while both fail
+    Records(records::Options),
     /// The example web application in a real browser
     Webapp(webapp::Options),
     /// The grid, the seeds, the twins and the models: everything that is proved by running it
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Chore::Crash(options) => crash::run(&options),
         Chore::Engines(options) => engines::run(&options),
         Chore::Fly(options) => fly::run(&options),
+        Chore::Records(options) => records::run(&options),
         Chore::Webapp(options) => webapp::run(&options),
         Chore::Proof(options) => proof::run(&options),
         Chore::Soak(options) => proof::soak(&options),

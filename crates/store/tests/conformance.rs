@@ -1,10 +1,11 @@
-//! The suite, over SQLite on disk with its threads, on disk without, and in memory.
+//! The suites, over SQLite on disk with its threads, on disk without, and in memory.
 
 use std::sync::Arc;
 
 use freehold_domain::lease::LeaseTerm;
-use freehold_store::conformance::{Opened, TestClock};
-use freehold_store::{SqliteOptions, SqliteStore, store_conformance};
+use freehold_store::conformance::records::OpenedRecords;
+use freehold_store::conformance::{Opened, TERM, TestClock};
+use freehold_store::{SqliteOptions, SqliteStore, records_conformance, store_conformance};
 
 fn open(options: SqliteOptions, keep: Option<tempfile::TempDir>) -> Opened {
     let store = Arc::new(SqliteStore::open(options).expect("it opens"));
@@ -28,3 +29,11 @@ fn in_memory(clock: Arc<TestClock>, term: LeaseTerm) -> Opened {
 store_conformance!(sqlite_on_disk => on_disk);
 store_conformance!(sqlite_inline => on_disk_inline);
 store_conformance!(sqlite_in_memory => in_memory);
+
+fn records(open: fn(Arc<TestClock>, LeaseTerm) -> Opened) -> OpenedRecords {
+    let Opened { store, records, keep } = open(Arc::default(), TERM);
+    (records, Box::new((store, keep)))
+}
+
+records_conformance!(records_on_disk => || records(on_disk));
+records_conformance!(records_in_memory => || records(in_memory));

@@ -30,6 +30,8 @@ pub(super) enum Stage {
     Engines,
     /// The server on a Machines API that fails
     Fly,
+    /// The server with records and billing that fail
+    Records,
     /// The example web application in a real browser
     Webapp,
 }
@@ -50,7 +52,7 @@ impl From<anyhow::Error> for Failure {
 
 impl Stage {
     /// Every stage in the order of a whole run.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Fmt,
         Self::Tidy,
         Self::Deny,
@@ -61,6 +63,7 @@ impl Stage {
         Self::Crash,
         Self::Engines,
         Self::Fly,
+        Self::Records,
         Self::Webapp,
     ];
 
@@ -77,6 +80,7 @@ impl Stage {
             Self::Crash => "crash",
             Self::Engines => "engines",
             Self::Fly => "fly",
+            Self::Records => "records",
             Self::Webapp => "webapp",
         }
     }
@@ -94,6 +98,7 @@ impl Stage {
             Self::Crash => "the server, killed, frozen and with a disk that fails",
             Self::Engines => "the Docker provider at a Docker Engine and a Podman service",
             Self::Fly => "the server on a Machines API that fails",
+            Self::Records => "the server with its records in PostgreSQL and a billing service, while both fail",
             Self::Webapp => "the example web application in a real browser",
         }
     }
@@ -116,6 +121,7 @@ impl Stage {
             Self::Crash => cargo(&format!("xtask crash --kills {CRASH_KILLS}")),
             Self::Engines => cargo("xtask engines"),
             Self::Fly => cargo("xtask fly"),
+            Self::Records => cargo("xtask records"),
             Self::Webapp => cargo("xtask webapp"),
         }
     }

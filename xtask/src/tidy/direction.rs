@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("freehold-domain", &[]),
     ("freehold-api", &[]),
     ("freehold-flysim", &[]),
+    ("freehold-postgres-lab", &[]),
 ];
 
 /// The crate that points nowhere and is checked nowhere.

@@ -7,6 +7,7 @@ mod admission;
 mod commands;
 mod evidence;
 mod faults;
+mod silence;
 mod status;
 mod sweep;
 mod told;

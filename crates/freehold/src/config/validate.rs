@@ -304,11 +304,9 @@ fn check_auth(found: &mut Findings, auth: &Auth) {
 /// are told apart from mistakes.
 pub(super) fn missing_from_this_build(config: &Config) -> Vec<Found> {
     let mut found = Findings(Vec::new());
-    for (path, url) in [(["registry", "url"], &config.registry.url), (["records", "url"], &config.records.url)] {
-        if is_postgres(url.expose()) {
-            let hint = "use sqlite:FILE for the registry, and leave records.url empty".to_owned();
-            found.add(&path, "this build has no PostgreSQL store", Some(hint));
-        }
+    if is_postgres(config.registry.url.expose()) {
+        let hint = "use sqlite:FILE for the registry; the records may be in PostgreSQL".to_owned();
+        found.add(&["registry", "url"], "this build keeps its registry in SQLite only", Some(hint));
     }
     found.0
 }

@@ -13,7 +13,7 @@ use freehold_domain::route::Endpoint;
 use freehold_engine::control_plane::ControlPlane;
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
-use freehold_engine::ports::{Billing, Claimed, Installation, KeyRole, Provider};
+use freehold_engine::ports::{Billing, Claimed, Installation, KeyRole, Provider, Records};
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};
 use freehold_providers::docker::DockerProvider;
@@ -24,6 +24,7 @@ use freehold_server::{
     AnswerRenderer, Hub, JwksTiming, Keys, Metrics, Probe, ServerParts, Settings, UserKeys, UserTokens,
 };
 use freehold_store::SqliteStore;
+use freehold_store::postgres::{Options as RecordsOptions, PostgresRecords};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -96,10 +97,14 @@ impl Wired {
         let idents = Idents::new(install, &mac_key);
         let (sender, admitted) = mpsc::channel(HINTS_MAX);
         let (hub, timers) = (Hub::new(), Arc::new(Notify::new()));
+        let records = records_elsewhere(config)?;
         let world = World {
             store: store.clone(),
-            records: store.clone(),
-            records_elsewhere: false,
+            records: match records {
+                Some(elsewhere) => elsewhere,
+                None => store.clone(),
+            },
+            records_elsewhere: !config.records.url.is_empty(),
             billing: billing(config, &clock, &entropy)?,
             providers: providers(config, folder.path(), &idents)?,
             clock,
@@ -116,6 +121,17 @@ impl Wired {
         };
         Ok(Self { world: Arc::new(world), store, hub, metrics, admitted, timers })
     }
+}
+
+/// The records, where they are in a database of their own. It need not answer yet: a server starts while it is away.
+fn records_elsewhere(config: &Config) -> Result<Option<Arc<dyn Records>>, Failure> {
+    if config.records.url.is_empty() {
+        return Ok(None);
+    }
+    let records = PostgresRecords::connect(config.records.url.expose(), RecordsOptions::default());
+    let records = records.map_err(|error| Failure::usage(format!("records.url: {error}")))?;
+    tracing::info!(records = records.place(), "the records are elsewhere");
+    Ok(Some(Arc::new(records)))
 }
 
 /// What the HTTP side is made of.

@@ -39,6 +39,8 @@ pub(crate) async fn readyz(
     let checks = vec![
         check("store", store(&app).await),
         check("executor", (app.executor)()),
+        // Of which nothing here has to wait: routes are known without them.
+        HealthCheck { ok: true, ..check("records", records(&app).await) },
         check("serving", if app.shutdown.is_cancelled() { Err("stopping".into()) } else { Ok("yes".into()) }),
     ];
     let well = checks.iter().all(|check| check.ok);
@@ -53,6 +55,21 @@ pub(crate) async fn readyz(
 fn check(name: &str, seen: Result<String, String>) -> HealthCheck {
     let ok = seen.is_ok();
     HealthCheck { name: name.to_owned(), ok, detail: seen.unwrap_or_else(|why| why) }
+}
+
+async fn records(app: &App) -> Result<String, String> {
+    let world = app.control_plane.world();
+    if !world.records_elsewhere {
+        return Ok("in the registry's database".into());
+    }
+    match timeout(READY_LOOK_MAX, world.records.unreported(1)).await {
+        Ok(Ok(_)) => Ok("answer".into()),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the records are unavailable: what needs them waits");
+            Err("do not answer: what needs them waits, and routes go on; the log has more".into())
+        }
+        Err(_) => Err(format!("no answer within {} s: what needs them waits", READY_LOOK_MAX.as_secs())),
+    }
 }
 
 async fn store(app: &App) -> Result<String, String> {

@@ -1,0 +1,17 @@
+//! A real PostgreSQL, and a real PgBouncer before it, for tests.
+//!
+//! [`Lab::start`] makes a cluster in a folder of its own and [`Lab::database`] an empty database in it. Nothing outlives
+//! the test, however it ends: a watchdog waits for the test's end of a pipe to close, then kills what runs and removes
+//! the folder. What is missing on the machine is installed (Debian, as root).
+//!
+//! - Durability is against the death of processes, not of the machine: nothing is synced, everything that is committed
+//!   is written.
+//! - Each test process may have a cluster to itself: it is a copy of one that was made once, by whoever came first.
+
+mod bouncer;
+mod cluster;
+mod install;
+mod template;
+mod watchdog;
+
+pub use cluster::{DATABASE_ROLE, Held, Lab, PASSWORD, PASSWORD_ROLE};

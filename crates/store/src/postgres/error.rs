@@ -1,0 +1,63 @@
+//! What PostgreSQL's errors mean: whether anything may have been written, and whether asking again may help.
+
+use std::error::Error as _;
+
+use freehold_engine::ports::RecordsError;
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+
+/// What our own rules raise in the database.
+const OUR_RULE: &str = "FH001";
+
+/// What is to be done about a failed statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Surely nothing was written, and it will be the same again.
+    Refused,
+    /// Surely nothing was written, and at once it may be otherwise: two transactions stood in each other's way.
+    Crossed,
+    /// Nothing more is known.
+    Unavailable,
+}
+
+/// What an error means.
+pub(super) fn meaning(error: &Error) -> Meaning {
+    let Some(code) = error.code() else { return Meaning::Unavailable };
+    if *code == SqlState::T_R_SERIALIZATION_FAILURE || *code == SqlState::T_R_DEADLOCK_DETECTED {
+        return Meaning::Crossed;
+    }
+    // 22 data, 23 constraints, 3F schemas, 42 what is not there or not permitted, 0A what it cannot do, P0 raised.
+    let refusing = ["22", "23", "3F", "42", "0A", "P0"].iter().any(|class| code.code().starts_with(class));
+    if refusing || code.code() == OUR_RULE { Meaning::Refused } else { Meaning::Unavailable }
+}
+
+/// An error in words, with the links of its chain. Nothing in it was in a URL but names.
+pub(super) fn words(error: &Error) -> String {
+    if let Some(said) = error.as_db_error() {
+        return if said.code().code() == OUR_RULE {
+            said.message().to_owned()
+        } else {
+            format!("{} ({})", said.message(), said.code().code())
+        };
+    }
+    let mut words = error.to_string();
+    let mut link = error.source();
+    while let Some(source) = link {
+        // Some links repeat what is below them.
+        let below = source.to_string();
+        if !words.contains(&below) {
+            words.push_str(": ");
+            words.push_str(&below);
+        }
+        link = source.source();
+    }
+    words
+}
+
+/// An error as the records' callers know it.
+pub(super) fn of_records(place: &str, error: &Error) -> RecordsError {
+    match meaning(error) {
+        Meaning::Refused => RecordsError::Refused(words(error)),
+        Meaning::Crossed | Meaning::Unavailable => RecordsError::Unavailable(format!("{place}: {}", words(error))),
+    }
+}

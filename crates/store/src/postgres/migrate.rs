@@ -1,0 +1,172 @@
+//! The schema's history in PostgreSQL: forward only, each step in one transaction with its line in
+//! `freehold_schema_migrations`.
+//!
+//! - Who takes a step holds the row of step 0 `FOR UPDATE`: of two nodes that start at once one waits for the other. No
+//!   advisory lock is used, for a pooler may change sessions.
+//! - Steps that are out are never edited: a checksum that differs is an error, and so is a schema that is newer.
+//! - Where every step was taken already, nothing but a right to read is needed.
+
+use deadpool_postgres::ClientWrapper;
+use ring::digest::{SHA256, digest};
+use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+/// One step of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// Its number, from 1 without gaps.
+    pub version: u32,
+    /// What it is about.
+    pub name: &'static str,
+    /// What it does.
+    pub sql: &'static str,
+}
+
+/// Why a schema was not brought up to date. Nothing of the step at hand was written.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// The database is newer than the program.
+    #[error("its schema is {database}, this program knows up to {program}: run the newer freehold that wrote it")]
+    Newer {
+        /// The database's schema.
+        database: u32,
+        /// The program's latest.
+        program: u32,
+    },
+    /// A step was taken that is not the program's step of that number.
+    #[error("schema step {version} ({name}) in it is not the one in this program: run the build that wrote it")]
+    Drift {
+        /// The step.
+        version: u32,
+        /// Its name in the database.
+        name: String,
+    },
+    /// PostgreSQL refused.
+    #[error("cannot bring its schema to step {version}: {}", super::error::words(source))]
+    Failed {
+        /// The step; 0 for reading where it is.
+        version: u32,
+        /// What PostgreSQL said.
+        source: Error,
+    },
+}
+
+/// How often it is looked again where two nodes make the ledger at once.
+const LEDGER_TRIES: u32 = 5;
+
+/// One implicit transaction. A schema that somebody else made, with rights for us, will do.
+const LEDGER: &str = "\
+    DO $$ BEGIN \
+        IF to_regnamespace('freehold') IS NULL THEN CREATE SCHEMA freehold; END IF; \
+    END $$; \
+    CREATE TABLE IF NOT EXISTS freehold.freehold_schema_migrations ( \
+        version    integer     PRIMARY KEY, \
+        name       text        NOT NULL, \
+        checksum   text        NOT NULL, \
+        applied_at timestamptz NOT NULL DEFAULT clock_timestamp() \
+    ); \
+    COMMENT ON TABLE freehold.freehold_schema_migrations IS \
+        'The steps that this schema has taken. Step 0 is the lock of whoever takes one.'; \
+    INSERT INTO freehold.freehold_schema_migrations (version, name, checksum) VALUES (0, 'lock', '') \
+    ON CONFLICT (version) DO NOTHING";
+
+const IS_THERE: &str = "SELECT to_regclass('freehold.freehold_schema_migrations') IS NOT NULL";
+const READ: &str =
+    "SELECT version, name, checksum FROM freehold.freehold_schema_migrations WHERE version > 0 ORDER BY version";
+const LOCK: &str = "SELECT 1 FROM freehold.freehold_schema_migrations WHERE version = 0 FOR UPDATE";
+const TAKEN: &str = "INSERT INTO freehold.freehold_schema_migrations (version, name, checksum) VALUES ($1, $2, $3)";
+
+struct Applied {
+    version: u32,
+    name: String,
+    checksum: String,
+}
+
+fn failed(version: u32) -> impl Fn(Error) -> MigrateError {
+    move |source| MigrateError::Failed { version, source }
+}
+
+/// Brings a database to the last of `migrations`. Answers which one that is.
+pub(super) async fn up(client: &mut ClientWrapper, migrations: &'static [Migration]) -> Result<u32, MigrateError> {
+    make_ledger(client).await.map_err(failed(0))?;
+    let applied = applied(client.query_typed(READ, &[]).await.map_err(failed(0))?).map_err(failed(0))?;
+    for migration in pending(migrations, &applied)? {
+        step(client, migrations, migration).await?;
+    }
+    Ok(latest(migrations))
+}
+
+fn latest(migrations: &[Migration]) -> u32 {
+    migrations.last().map_or(0, |migration| migration.version)
+}
+
+async fn make_ledger(client: &ClientWrapper) -> Result<(), Error> {
+    let mut tries = 0;
+    loop {
+        let is_there = client.query_typed(IS_THERE, &[]).await?;
+        if is_there.first().map(|row| row.try_get::<_, bool>(0)).transpose()?.unwrap_or(false) {
+            return Ok(());
+        }
+        tries += 1;
+        let at_once = [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_SCHEMA, SqlState::DUPLICATE_TABLE];
+        match client.batch_execute(LEDGER).await {
+            // Another node made it in the same moment.
+            Err(error) if tries < LEDGER_TRIES && error.code().is_some_and(|code| at_once.contains(code)) => {}
+            other => return other,
+        }
+    }
+}
+
+async fn step(
+    client: &mut ClientWrapper,
+    migrations: &'static [Migration],
+    migration: &Migration,
+) -> Result<(), MigrateError> {
+    let Migration { version, name, sql } = *migration;
+    let tx = client.build_transaction().start().await.map_err(failed(version))?;
+    tx.query_typed(LOCK, &[]).await.map_err(failed(version))?;
+    // Another node may have taken the step while this one waited.
+    let applied = applied(tx.query_typed(READ, &[]).await.map_err(failed(version))?).map_err(failed(version))?;
+    if !pending(migrations, &applied)?.contains(&migration) {
+        return tx.rollback().await.map_err(failed(version));
+    }
+    tx.batch_execute(sql).await.map_err(failed(version))?;
+    let number = i32::try_from(version).unwrap_or(i32::MAX);
+    let checksum = checksum(sql);
+    let line: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+        [(&number, Type::INT4), (&name, Type::TEXT), (&checksum, Type::TEXT)];
+    tx.query_typed(TAKEN, &line).await.map_err(failed(version))?;
+    tx.commit().await.map_err(failed(version))
+}
+
+fn applied(rows: Vec<tokio_postgres::Row>) -> Result<Vec<Applied>, Error> {
+    rows.iter()
+        .map(|row| {
+            let version: i32 = row.try_get(0)?;
+            let version = u32::try_from(version).unwrap_or(u32::MAX);
+            Ok(Applied { version, name: row.try_get(1)?, checksum: row.try_get(2)? })
+        })
+        .collect()
+}
+
+fn pending(migrations: &'static [Migration], applied: &[Applied]) -> Result<Vec<&'static Migration>, MigrateError> {
+    let program = latest(migrations);
+    let database = applied.last().map_or(0, |applied| applied.version);
+    if database > program {
+        return Err(MigrateError::Newer { database, program });
+    }
+    for Applied { version, name, checksum: taken } in applied {
+        let known = migrations.iter().find(|migration| migration.version == *version);
+        if known.is_none_or(|migration| checksum(migration.sql) != *taken) {
+            return Err(MigrateError::Drift { version: *version, name: name.clone() });
+        }
+    }
+    let taken = |migration: &&Migration| applied.iter().any(|applied| applied.version == migration.version);
+    Ok(migrations.iter().filter(|migration| !taken(migration)).collect())
+}
+
+/// SHA-256 of a step's SQL, in hexadecimal.
+fn checksum(sql: &str) -> String {
+    digest(&SHA256, sql.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

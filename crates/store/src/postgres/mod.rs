@@ -1,0 +1,22 @@
+//! PostgreSQL, directly or behind a pooler in transaction mode.
+//!
+//! - No statement is prepared by name and no session keeps anything: each call is one statement that is a transaction by
+//!   itself, so any connection does for any call.
+//! - Nothing is connected before it is needed. A server starts while its database is away; the schema is brought up to
+//!   date at the first contact.
+//! - A call is bounded. What nobody waits for any more ends by itself in the database, and keeps its connection from
+//!   others until then.
+//! - Passwords are in no message: what is said of a place is made from its parts, never from its URL.
+
+mod args;
+mod error;
+pub mod migrate;
+mod pool;
+pub mod records;
+mod tls;
+mod url;
+
+pub use migrate::MigrateError;
+pub use pool::Options;
+pub use records::PostgresRecords;
+pub use url::{ConnectError, Url};
