@@ -65,6 +65,12 @@ pub(crate) fn free_port() -> Result<u16> {
     bail!("no port of {PORTS_TRIED} is free")
 }
 
+/// Whether a process is there, and has not ended.
+fn is_alive(process: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
 impl Lab {
     /// Starts a cluster, installing what is missing.
     ///
@@ -187,8 +193,19 @@ impl Lab {
     /// # Errors
     /// If it does not run.
     pub fn kill(&self) -> Result<()> {
+        // One that is stopped starts no other meanwhile.
+        let postmaster = *self.processes()?.first().context("the cluster does not run")?;
+        kill_process(postmaster, Signal::STOP)?;
+        let processes = self.processes()?;
         self.signal(Signal::KILL)?;
-        self.reap()
+        self.reap()?;
+        // While one of them is there the cluster does not start again.
+        let deadline = Instant::now() + READY_WITHIN;
+        while processes.iter().any(|process| is_alive(*process)) {
+            ensure!(Instant::now() < deadline, "a killed process is still there");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
     }
 
     /// Ends the cluster as its operator would who does not wait for clients. Returns when it has ended.

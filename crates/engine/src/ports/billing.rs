@@ -34,7 +34,7 @@ pub enum EntitlementRefused {
     #[error("{0}")]
     Denied(String),
     /// Billing says nothing, or something that makes no sense.
-    #[error("billing did not answer: {0}")]
+    #[error("billing gave no answer to rely on: {0}")]
     Unavailable(String),
 }
 

@@ -1,5 +1,8 @@
-//! The whole program with a billing service behind HTTP: a lab of one, which fails on cue.
+//! The whole program with a billing service behind HTTP: a lab of one, which fails on cue, and the one of the guide.
 
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use freehold_billing::lab::{BillingLab, Fault, Message, SECRET};
@@ -117,4 +120,70 @@ fn a_secret_that_cannot_be_used_ends_the_start_and_is_not_shown() {
     let said = stderr(&output);
     assert!(said.contains("billing.secret: secret 1 has 6 bytes") && said.contains("hint: write whsec_"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
+}
+
+/// A process that ends with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that ended already is what was wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The only block of a language in the guide.
+fn of_the_guide(language: &str) -> String {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides/billing.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let (_, block) = guide.split_once(&format!("```{language}\n")).unwrap();
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_guides_example_is_a_billing_service_and_its_script_suspends() {
+    if Command::new("node").arg("--version").output().is_err() {
+        eprintln!("not seen: there is no node here");
+        return;
+    }
+    let mut home = Home::new();
+    let (program, script) = (home.path().join("billing.mjs"), home.path().join("event.sh"));
+    std::fs::write(&program, of_the_guide("js")).unwrap();
+    std::fs::write(&script, of_the_guide("sh")).unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let node = Command::new("node")
+        .arg(&program)
+        .env("BILLING_WEBHOOK_SECRET", SECRET)
+        .env("PORT", address.port().to_string())
+        .spawn();
+    let _node = Running(node.unwrap());
+    home.set("BILLING__KIND", "http");
+    home.set("BILLING__URL", &format!("http://{address}/"));
+    std::fs::write(home.path().join("secret"), SECRET).unwrap();
+    home.set("BILLING__SECRET_FILE", home.path().join("secret").to_str().unwrap().to_owned().as_str());
+    let server = home.serve();
+    let deadline = std::time::Instant::now() + crate::support::LONG;
+    while TcpStream::connect(address).is_err() {
+        assert!(std::time::Instant::now() < deadline, "node does not listen");
+        std::thread::yield_now();
+    }
+
+    let made = create(&server, "user:alice");
+    assert_eq!(made.status, 201, "{made:?}");
+    let denied = create(&server, "user:mallory");
+    assert_eq!((denied.status, &denied.body["detail"]), (403, &"your card has expired".into()), "{denied:?}");
+    let id = made.body["id"].as_str().unwrap();
+    let send = |kind: &str| {
+        let mut send = Command::new("sh");
+        send.arg(&script).args([kind, id]).env("BILLING_WEBHOOK_SECRET", SECRET).env("FREEHOLD_SERVER", server.url());
+        String::from_utf8(send.output().unwrap().stdout).unwrap()
+    };
+    let path = format!("/v1/instances/{id}");
+    assert_eq!(send("subscription.suspended").trim(), r#"{"changed":true} 200"#);
+    server.until(&path, |seen| seen.body["status"] == "stopped" && home.programs().is_empty());
+    assert_eq!(send("subscription.resumed").trim(), r#"{"changed":true} 200"#);
+    server.until(&path, |seen| seen.body["status"] == "running");
+    server.ask("DELETE", &path, "", "");
+    server.until(&path, |seen| seen.body["status"] == "destroyed");
 }

@@ -101,3 +101,21 @@ impl Args {
         self.0.iter().map(|(value, of)| (value.as_ref() as &(dyn ToSql + Sync), of.clone())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_reads_back_as_itself() {
+        for micros in [0, 1, -1, 1_767_225_601_000_001, i64::MAX] {
+            let at = Timestamp::from_micros(micros);
+            let mut raw = BytesMut::new();
+            At(at).to_sql(&Type::TIMESTAMPTZ, &mut raw).expect("written");
+            assert_eq!(At::from_sql(&Type::TIMESTAMPTZ, &raw).expect("read").0, at);
+        }
+        let mut raw = BytesMut::new();
+        At(Timestamp::from_micros(POSTGRES_EPOCH)).to_sql(&Type::TIMESTAMPTZ, &mut raw).expect("written");
+        assert_eq!(raw[..], [0; 8]);
+    }
+}

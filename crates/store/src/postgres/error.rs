@@ -31,6 +31,12 @@ pub(super) fn meaning(error: &Error) -> Meaning {
     if refusing || code.code() == OUR_RULE { Meaning::Refused } else { Meaning::Unavailable }
 }
 
+/// Whether the statement named something that is not there: a schema, a table or a function.
+pub(super) fn is_missing(error: &Error) -> bool {
+    let missing = [SqlState::INVALID_SCHEMA_NAME, SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_FUNCTION];
+    error.code().is_some_and(|code| missing.contains(code))
+}
+
 /// An error in words, with the links of its chain. Nothing in it was in a URL but names.
 pub(super) fn words(error: &Error) -> String {
     if let Some(said) = error.as_db_error() {

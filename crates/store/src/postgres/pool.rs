@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::Row;
 
 use super::args::Args;
-use super::error::{Meaning, meaning, of_records, words};
+use super::error::{self, Meaning, meaning, of_records, words};
 use super::migrate::{self, MigrateError, Migration};
 use super::tls;
 use super::url::{ConnectError, Url};
@@ -100,18 +100,22 @@ impl Database {
     /// Runs one statement, which is a transaction by itself.
     pub(super) async fn call(&self, kind: Kind, sql: &str, args: &Args) -> Result<Vec<Row>, RecordsError> {
         let deadline = Instant::now() + self.options.call_within;
-        let late = |()| self.late();
-        timeout_at(deadline, self.schema_is_ours()).await.map_err(|_| late(()))??;
         let mut tries = 0;
         loop {
             tries += 1;
-            let tried = timeout_at(deadline, self.once(sql, args)).await.map_err(|_| late(()))?;
+            timeout_at(deadline, self.schema_is_ours()).await.map_err(|_| self.late())??;
+            let tried = timeout_at(deadline, self.once(sql, args)).await.map_err(|_| self.late())?;
             let again = match &tried {
                 Ok(_) => return tried.map_err(|error| self.failed(&error)),
                 Err(Failed::Statement(error)) => match meaning(error) {
                     Meaning::Crossed => true,
                     // A connection that was lost: what a read would have answered can be asked again.
                     Meaning::Unavailable => kind == Kind::Read && error.code().is_none() && tries == 1,
+                    // The database was replaced by another one, which is to be brought up to date first.
+                    Meaning::Refused if tries == 1 && error::is_missing(error) => {
+                        self.schema.is_ours.store(false, Ordering::Release);
+                        true
+                    }
                     Meaning::Refused => false,
                 },
                 Err(Failed::Connection(_)) => false,

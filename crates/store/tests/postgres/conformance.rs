@@ -38,3 +38,21 @@ fn rows_and_their_ends_cross_at_any_isolation() {
         block_on(crossings(std::sync::Arc::new(Book::of(std::sync::Arc::new(records))), 200));
     }
 }
+
+/// The twin: with a guard that guards nothing the crossings are noticed.
+#[test]
+fn without_the_guard_something_is_left_behind() {
+    let place = Place::new();
+    let noticed = block_on(async {
+        place.records().probe().await.expect("ready");
+        place
+            .sql(
+                "CREATE OR REPLACE FUNCTION freehold.freehold_guard(p_instance uuid) RETURNS void LANGUAGE sql AS $$ \
+                 INSERT INTO freehold.freehold_instance_guards (instance_id) VALUES (p_instance) \
+                 ON CONFLICT (instance_id) DO NOTHING $$",
+            )
+            .expect("replaced");
+        tokio::spawn(crossings(place.book(), 20_000)).await
+    });
+    assert!(noticed.expect_err("nobody noticed").is_panic());
+}

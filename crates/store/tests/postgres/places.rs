@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use freehold_domain::records::RecordsView;
 use freehold_engine::ports::{Records, RecordsError};
 use freehold_postgres_lab::{Lab, PASSWORD, PASSWORD_ROLE};
 use freehold_store::PostgresRecords;
@@ -132,5 +133,19 @@ fn a_server_that_takes_no_writes_is_not_ready() {
         let book = Book::of(records.clone());
         let written = records.insert(book.row(&user("alice")), &because()).await;
         assert!(matches!(&written, Err(RecordsError::Unavailable(why)) if why.contains("25006")), "{written:?}");
+    });
+}
+
+/// Another database is put in its place, from before there were any records: it is brought up to date, and has none.
+#[test]
+fn a_database_that_was_replaced_is_used_as_it_is() {
+    let place = Place::new();
+    block_on(async {
+        let records = place.records();
+        let book = Book::of(records.clone());
+        let row = book.inserted(&user("alice")).await;
+        place.sql("DROP SCHEMA freehold CASCADE").expect("dropped");
+        assert_eq!(records.describe(row.instance).await, Ok(RecordsView::default()));
+        assert!(records.insert(row, &because()).await.expect("written again").row_is_active());
     });
 }

@@ -160,7 +160,7 @@ CREATE TRIGGER freehold_keep BEFORE DELETE OR TRUNCATE ON freehold.freehold_sche
     FOR EACH STATEMENT EXECUTE FUNCTION freehold.freehold_keep();
 
 -- Waiting for a lock ends before the caller's patience does: nothing is ever cancelled from outside.
-CREATE FUNCTION freehold.freehold_guard(p_instance uuid) RETURNS void LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+CREATE FUNCTION freehold.freehold_guard(p_instance uuid) RETURNS void LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 BEGIN
     INSERT INTO freehold.freehold_instance_guards AS g (instance_id) VALUES (p_instance)
     ON CONFLICT (instance_id) DO UPDATE SET writes = g.writes + 1;
@@ -305,13 +305,13 @@ BEGIN
 END $$;
 
 CREATE FUNCTION freehold.records_describe(p_instance uuid)
-RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 BEGIN
     RETURN QUERY SELECT * FROM freehold.freehold_records r WHERE r.instance_id = p_instance;
 END $$;
 
 CREATE FUNCTION freehold.records_active_in(p_owner text, p_assigned_user text)
-RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 BEGIN
     RETURN QUERY SELECT * FROM freehold.freehold_records r
         WHERE r.owner = p_owner AND r.assigned_user = p_assigned_user AND r.destroyed_at IS NULL
@@ -319,7 +319,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION freehold.records_active_of(p_owner text, p_limit bigint)
-RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 BEGIN
     RETURN QUERY SELECT * FROM freehold.freehold_records r
         WHERE r.owner = p_owner AND r.destroyed_at IS NULL
@@ -327,7 +327,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION freehold.records_active_after(p_after uuid, p_limit bigint)
-RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 BEGIN
     RETURN QUERY SELECT * FROM freehold.freehold_records r
         WHERE r.instance_id > p_after AND r.owner IS NOT NULL AND r.destroyed_at IS NULL
@@ -335,13 +335,13 @@ BEGIN
 END $$;
 
 CREATE FUNCTION freehold.records_unreported(p_limit bigint)
-RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 BEGIN
     RETURN QUERY SELECT * FROM freehold.freehold_records r WHERE NOT r.reported ORDER BY r.instance_id LIMIT p_limit;
 END $$;
 
 CREATE FUNCTION freehold.records_changes(p_instance uuid, p_limit bigint)
-RETURNS SETOF freehold.freehold_subscription_change_log LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+RETURNS SETOF freehold.freehold_subscription_change_log LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 BEGIN
     RETURN QUERY SELECT * FROM freehold.freehold_subscription_change_log l
         WHERE l.instance_id = p_instance ORDER BY l.position LIMIT p_limit;
@@ -350,7 +350,7 @@ END $$;
 CREATE FUNCTION freehold.instance_insert(
     p_instance uuid, p_owner text, p_assigned_user text, p_provider text, p_tier text, p_created_at timestamptz,
     p_destroyed_at timestamptz, p_actor text, p_operation uuid, p_reason text
-) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
     v_before jsonb := freehold.freehold_before(p_instance);
 BEGIN
@@ -364,7 +364,7 @@ END $$;
 
 CREATE FUNCTION freehold.instance_close(
     p_instance uuid, p_at timestamptz, p_actor text, p_operation uuid, p_reason text
-) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
     v_before jsonb := freehold.freehold_before(p_instance);
 BEGIN
@@ -382,7 +382,7 @@ END $$;
 CREATE FUNCTION freehold.subscription_put(
     p_instance uuid, p_subscription uuid, p_status text, p_plan text, p_price_version text, p_started_at timestamptz,
     p_ended_at timestamptz, p_reported boolean, p_actor text, p_operation uuid, p_reason text
-) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
     v_before jsonb := freehold.freehold_before(p_instance);
 BEGIN
@@ -396,7 +396,7 @@ END $$;
 
 CREATE FUNCTION freehold.subscription_turn(
     p_instance uuid, p_status text, p_actor text, p_operation uuid, p_reason text
-) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
     v_before jsonb;
 BEGIN
@@ -414,7 +414,7 @@ END $$;
 
 CREATE FUNCTION freehold.subscription_end(
     p_instance uuid, p_at timestamptz, p_actor text, p_operation uuid, p_reason text
-) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
     v_before jsonb;
 BEGIN
@@ -430,7 +430,7 @@ END $$;
 CREATE FUNCTION freehold.subscription_reported(
     p_instance uuid, p_subscription uuid, p_plan text, p_price_version text, p_actor text, p_operation uuid,
     p_reason text
-) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+) RETURNS SETOF freehold.freehold_records LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
     v_before jsonb;
 BEGIN
@@ -455,7 +455,7 @@ $$;
 
 CREATE FUNCTION freehold.owner_anonymize(
     p_owner text, p_pseudonym text, p_assigned_user text, p_actor text, p_operation uuid, p_reason text
-) RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+) RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '3s' AS $$
 DECLARE
     v_instances uuid[] := ARRAY(
         SELECT i.instance_id FROM freehold.freehold_instances i WHERE i.owner = p_owner ORDER BY i.instance_id);
