@@ -25,6 +25,7 @@ pub use self::error::ClientError;
 pub use self::sse::{Sse, SseReader};
 use crate::idempotency::{self, IdempotencyKey};
 use crate::prefer::{self, Prefer};
+use crate::v1::adoptions::{Adopt, Adoption};
 use crate::v1::audit::{AuditPage, ListAudit};
 use crate::v1::health::Health;
 use crate::v1::instances::{
@@ -153,6 +154,14 @@ impl Client {
         let answer = self.answer(request.timeout(ANSWER_TIMEOUT + wait)).await?;
         let replayed = answer.headers().get(idempotency::REPLAYED_HEADER).is_some_and(|value| value == "true");
         Ok(Created { outcome: self.outcome(answer).await?, replayed })
+    }
+
+    /// Makes an instance of what an older system made, or says what that would do. Repeating it is success.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn adopt(&self, body: &Adopt) -> Result<Adoption, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "adoptions"]).json(body)).await
     }
 
     /// Lists instances.

@@ -8,8 +8,8 @@ use clap::builder::styling::{AnsiColor, Style, Styles};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, completions, config, demo, doctor, instance, key, leak, migrate, operation, owner, provider, reservation,
-    simulate,
+    adopt, audit, completions, config, demo, doctor, instance, key, leak, migrate, operation, owner, provider,
+    reservation, simulate,
 };
 use crate::serve::Serve;
 use crate::telemetry::LogFormat;
@@ -103,6 +103,8 @@ pub(crate) enum Command {
     /// See and resolve resources that were given up on
     #[command(subcommand)]
     Leak(leak::Leak),
+    /// Make instances of what an older system made: tagged and recorded, running on as it is
+    Adopt(adopt::Adopt),
     /// See the providers of the configuration, and check what they promise
     #[command(subcommand)]
     Provider(provider::Provider),

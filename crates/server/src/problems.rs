@@ -167,6 +167,16 @@ fn conflict(conflict: &Conflict) -> Problem {
     }
 }
 
+/// What holds a context that something was to be taken in for.
+pub(crate) fn taken(refusal: Taken) -> Refusal {
+    conflict(&Conflict { refusal, retry_after: freehold_api::problem::RETRY_AFTER_DEFAULT }).into()
+}
+
+/// A context that may not have what it asked for.
+pub(crate) fn not_entitled(refused: &EntitlementRefused) -> Refusal {
+    entitlement(refused).into()
+}
+
 fn invalid_spec(pointer: &str, detail: &str) -> Problem {
     Problem::invalid(vec![FieldError::new(format!("#{pointer}"), detail)])
 }

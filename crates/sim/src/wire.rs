@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use freehold_domain::event::{Actor, EventKind};
 use freehold_domain::evidence::OperatorOverride;
 use freehold_domain::ids::{InstanceId, LeakId, OperationId, SubscriptionId};
-use freehold_domain::lease::{Epoch, Holder, Lease, NodeId, PriceVersion, TierName};
+use freehold_domain::lease::{Epoch, Holder, Lease, NodeId, PriceVersion, ProviderName, TierName};
 use freehold_domain::operation::Step;
 use freehold_domain::owner::{Context, Owner};
 use freehold_domain::plan::Capabilities;
@@ -19,11 +19,11 @@ use freehold_domain::route::Endpoint;
 use freehold_domain::run::{Bid, Note, Run, Settle, Then, Unclaimable, Work};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
-    Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, Because, Billing, Blueprint, ContextPeek,
-    DestroyAccepted, Entitlement, EntitlementRefused, IdempotencyKey, Ident, Installation, InstancePage, InstanceQuery,
-    KeyRecord, LeakPage, LeakRecord, LogQuery, LogReader, LogsUnavailable, Made, OperationView, Order, OwnedPage,
-    Provider, RecordChange, Records, RecordsError, Registered, RouteEntry, StillThere, Store, StoreError, Stuck,
-    SubscriptionTerms, Unanswered, UnresolvedSummary, WorkAccepted,
+    Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, Because, Billing,
+    Blueprint, ContextPeek, DestroyAccepted, Entitlement, EntitlementRefused, IdempotencyKey, Ident, Installation,
+    InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord, LogQuery, LogReader, LogsUnavailable, Made,
+    OperationView, Order, OwnedPage, Provider, RecordChange, Records, RecordsError, Registered, RouteEntry, StillThere,
+    Store, StoreError, Stuck, SubscriptionTerms, Unanswered, UnresolvedSummary, WorkAccepted,
 };
 
 use crate::tasks::Yield;
@@ -114,6 +114,7 @@ impl InstanceOf for Subscription {
 }
 
 wire! { Store:
+    async instance_named(provider: &ProviderName, name: &str) -> Result<Option<Registered>, StoreError>;
     async owner_is_backfilled(owner: &Owner) -> Result<bool, StoreError>;
     async owner_backfilled_set(owner: &Owner) -> Result<(), StoreError>;
     async delivery_is_known(id: &str) -> Result<bool, StoreError>;
@@ -257,6 +258,18 @@ wire! { Store:
             let answer = self.port.take_in(bid, resources, asked).await;
             self.post.watch().wrote(instance);
             if let Ok(Some(run)) = &answer {
+                self.post.holds(run.lease(), asked_at);
+            }
+            Yield::default().await;
+            answer
+        }
+
+        async fn adopt(&self, adoption: Adoption) -> Result<Adopted, StoreError> {
+            let (asked_at, instance) = (self.post.monotonic(), adoption.bid.instance);
+            Yield::default().await;
+            let answer = self.port.adopt(adoption).await;
+            self.post.watch().wrote(instance);
+            if let Ok(Adopted::Taken(run)) = &answer {
                 self.post.holds(run.lease(), asked_at);
             }
             Yield::default().await;

@@ -1,5 +1,6 @@
 //! Version 1, one module per noun.
 
+pub mod adoptions;
 pub mod audit;
 pub mod billing;
 pub mod health;

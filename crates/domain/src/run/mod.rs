@@ -238,7 +238,16 @@ pub fn taken_in(bid: Bid, resources: Vec<Resource>, commission: &Commission, at:
     reservation.last_sent_at = Some(at);
     reservation.unanswered = 1;
     reservation.resources = resources;
-    change.tell(EventKind::Backfilled, commission.actor, at, "");
+    let detail = reservation.named.as_ref().map(|name| format!("it is called {name} at its provider"));
+    change.tell(EventKind::Backfilled, commission.actor, at, detail.unwrap_or_default());
+    change
+}
+
+/// Takes in what was made elsewhere under a name of its own, as it is: what is down stays down.
+#[must_use]
+pub fn adopted(bid: Bid, resources: Vec<Resource>, power: Power, commission: &Commission, at: Timestamp) -> Change {
+    let mut change = taken_in(bid, resources, commission, at);
+    change.run.reservation.power = power;
     change
 }
 

@@ -1,6 +1,7 @@
 //! What callers ask for. Each method decides policy, then lets one store transaction decide the rest; none waits for
 //! another request's work. Whoever wants to wait for an operation looks at it again when the driver says it changed.
 
+mod adopt;
 mod backfill;
 mod billing;
 mod forget;
@@ -11,12 +12,13 @@ mod recently;
 mod request;
 mod work;
 
+pub use adopt::{AdoptRefused, AdoptionPlan, Taken};
 pub(crate) use backfill::take_in;
 pub use forget::{ForgetError, Forgotten};
 pub use operators::{ReleaseRefused, ReleaseStarted, RepairRefused};
 pub use provision::{Conflict, ProvisionRefused, Provisioned};
 pub use read::{InstanceView, OwnerView, ReadError};
-pub use request::{Caller, Provision, SpecChange, SpecRequest, UpdateRequest};
+pub use request::{AdoptRequest, Caller, Provision, SpecChange, SpecRequest, UpdateRequest};
 pub use work::{Accepted, Changed, WorkError};
 
 use std::sync::Arc;

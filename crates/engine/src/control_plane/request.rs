@@ -57,6 +57,21 @@ pub struct Provision {
     pub idempotency: Option<IdempotencyKey>,
 }
 
+/// A request to make an instance of what an older system made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptRequest {
+    /// Who asks.
+    pub caller: Caller,
+    /// For whom.
+    pub context: Context,
+    /// Where it is.
+    pub provider: ProviderName,
+    /// What its base is called there.
+    pub base: String,
+    /// How large it counts as; what the entitlement says if not said.
+    pub tier: Option<TierName>,
+}
+
 /// A change of spec: what is `None` stays as it is.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SpecChange {

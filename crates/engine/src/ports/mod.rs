@@ -14,12 +14,12 @@ pub use driver::{Driver, Gap, Gaps, NoGaps, Render};
 pub use meter::{Meter, NoMeter};
 pub use provider::{
     Blueprint, Claim, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, OwnedResource, Provider,
-    Tags, Unanswered,
+    Survey, Tags, Unanswered, Unfit,
 };
 pub use records::{Because, RecordChange, Records, RecordsError};
 pub use store::{
-    Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, AuditRecord, Claimed, ContextPeek,
-    DestroyAccepted, IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, KeyRole, LeakPage,
-    LeakRecord, Listed, OperationView, Registered, RouteEntry, StillThere, Store, StoreError, Stuck, UnresolvedSummary,
-    WorkAccepted,
+    Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, AuditRecord, Claimed,
+    ContextPeek, DestroyAccepted, IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, KeyRole,
+    LeakPage, LeakRecord, Listed, OperationView, Registered, RouteEntry, StillThere, Store, StoreError, Stuck,
+    UnresolvedSummary, WorkAccepted,
 };

@@ -96,6 +96,48 @@ pub struct Made {
     pub runtime: Option<RuntimeState>,
 }
 
+/// Something at a provider that was made elsewhere, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// The base, the volume if there is one, and the runtime.
+    pub resources: Vec<Resource>,
+    /// What the runtime is doing.
+    pub runtime: RuntimeState,
+    /// Where it is, where the provider has regions.
+    pub region: Option<String>,
+    /// What it runs.
+    pub image: Option<String>,
+    /// The program and its arguments; empty where the image says.
+    pub command: Vec<String>,
+    /// Its environment, as far as the provider shows it.
+    pub env: BTreeMap<String, String>,
+    /// Its memory, in MiB; 0 where the provider does not say.
+    pub memory_mb: u32,
+    /// Its share of CPUs, in thousandths of a core; 0 where the provider does not say.
+    pub cpu_millis: u32,
+    /// The size of its volume, in GB; 0 where it has none.
+    pub volume_gb: u32,
+    /// The tags it carries, not yet verified.
+    pub tags: Option<Tags>,
+}
+
+/// Why something at a provider cannot be taken over as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The provider takes nothing over.
+    #[error("this provider takes nothing over that was made elsewhere")]
+    Unsupported,
+    /// There is no such thing.
+    #[error("{0}")]
+    Missing(String),
+    /// It is not what an instance looks like, or somebody else's.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be seen.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+}
+
 /// A reading call had no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the provider did not answer: {0}")]
@@ -215,6 +257,19 @@ pub trait Provider: Send + Sync {
 
     /// Reads what the instance wrote.
     async fn logs(&self, ident: &Ident, query: LogQuery) -> Result<Box<dyn LogReader>, LogsUnavailable>;
+
+    /// Looks at something that was made elsewhere, by the name that its base has at the provider. Changes nothing.
+    async fn survey(&self, name: &str) -> Result<Survey, Unfit> {
+        let _ = name;
+        Err(Unfit::Unsupported)
+    }
+
+    /// Puts an ident's tags on what was surveyed, which goes on running as it is; "carries them already" is success.
+    /// What carries other tags, or was replaced since, is left as it is.
+    async fn tag(&self, ident: &Ident, resources: &[Resource]) -> Outcome<()> {
+        let (_, _) = (ident, resources);
+        Outcome::NotSent(Unfit::Unsupported.to_string())
+    }
 
     /// Removes what keeps up old seals that no late call can need any more, where a seal is kept up by something. Answers
     /// how many things it removed.

@@ -15,12 +15,12 @@ use async_trait::async_trait;
 use freehold_domain::event::{Actor, Event, EventKind};
 use freehold_domain::evidence::OperatorOverride;
 use freehold_domain::ids::{InstanceId, LeakId, OperationId};
-use freehold_domain::lease::{Epoch, Holder, InstallId, Lease, NodeId};
+use freehold_domain::lease::{Epoch, Holder, InstallId, Lease, NodeId, ProviderName};
 use freehold_domain::ledger::Refusal;
 use freehold_domain::operation::Operation;
 use freehold_domain::owner::{Context, ExternalId, Owner};
 use freehold_domain::records::CanonicalSuccess;
-use freehold_domain::reservation::{FrozenSpec, IllegalTransition, Reservation};
+use freehold_domain::reservation::{FrozenSpec, IllegalTransition, Power, Reservation};
 use freehold_domain::resource::{Resource, RuntimeState};
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{Bid, Commission, Note, Refused, Run, Settle, Unclaimable, Work, WorkRefused};
@@ -143,6 +143,32 @@ pub enum AdmitRefused {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Something that was made elsewhere, to be taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adoption {
+    /// What it is, under its own name.
+    pub bid: Bid,
+    /// What of it is at the provider.
+    pub resources: Vec<Resource>,
+    /// Whether it is up, and stays so.
+    pub power: Power,
+    /// Who asks.
+    pub asked: Asked,
+    /// How many instances the context may have.
+    pub limit: u32,
+}
+
+/// What asking to take in something that was made elsewhere came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// It is taken in.
+    Taken(Box<Run>),
+    /// An instance that is not released has the name at this provider. Nothing was written.
+    Known(InstanceId),
+    /// The context is taken. Nothing was written.
+    Conflict(Refusal),
 }
 
 /// What a look at a context, without a transaction, says.
@@ -449,6 +475,13 @@ pub trait Store: Send + Sync {
     /// Takes in an instance that exists without having been admitted here. `None`: the registry knows it already, and
     /// nothing was written.
     async fn take_in(&self, bid: Bid, resources: Vec<Resource>, asked: Asked) -> Result<Option<Run>, StoreError>;
+
+    /// Takes in what was made elsewhere under a name of its own, if no instance that is not released has that name at its
+    /// provider, and the context has room.
+    async fn adopt(&self, adoption: Adoption) -> Result<Adopted, StoreError>;
+
+    /// The instance, not released, that has a name of its own at a provider.
+    async fn instance_named(&self, provider: &ProviderName, name: &str) -> Result<Option<Registered>, StoreError>;
 
     /// Whether the records were asked for everything that an owner has.
     async fn owner_is_backfilled(&self, owner: &Owner) -> Result<bool, StoreError>;

@@ -12,7 +12,7 @@ use freehold_domain::event::{Actor, EventKind};
 use freehold_domain::ids::InstanceId;
 use freehold_domain::operation::OperationKind;
 use freehold_domain::reservation::{Power, Reservation};
-use freehold_domain::resource::{Observation, Resource, RuntimeState};
+use freehold_domain::resource::{Custody, Observation, Resource, RuntimeState};
 use freehold_domain::run::Work;
 use freehold_domain::time::Timestamp;
 
@@ -57,7 +57,15 @@ pub async fn look_after(world: &World, instance: InstanceId) -> Result<(), Store
         seen = look(world, &reservation).await;
     }
     let lost = seen.as_ref().and_then(|observation| reservation.lost(observation));
+    // By its tags it may be somebody else's by now.
+    let is_taken = seen.as_ref().zip(lost).is_some_and(|(observation, lost)| {
+        let mut foreign = observation.found.iter().filter(|found| found.custody == Custody::Foreign);
+        foreign.any(|found| found.resource.same_thing(lost))
+    });
     let seen = match lost {
+        Some(Resource { kind, id, region: _, handle: _ }) if is_taken => {
+            Some(RuntimeState::Exited(format!("its {kind} {id} does not carry its tags any more")))
+        }
         Some(Resource { kind, id, region: _, handle: _ }) => {
             Some(RuntimeState::Exited(format!("its {kind} {id} is gone, and nobody here removed it")))
         }
@@ -83,7 +91,10 @@ pub async fn look_after(world: &World, instance: InstanceId) -> Result<(), Store
     let settled_after = if seen.is_some() { world.policy.running_check } else { Duration::MAX };
     match world.store.watched(instance, reservation.epoch, state.clone(), now, check_at, settled_after).await {
         Ok(()) => match lost.filter(|_| is_standing) {
-            Some(resource) => tell_lost(world, &reservation, resource, &state).await,
+            Some(resource) => {
+                let kind = if is_taken { EventKind::ResourceQuarantined } else { EventKind::ResourceLost };
+                tell_lost(world, &reservation, kind, resource, &state).await
+            }
             None => Ok(()),
         },
         // It changed hands while it was looked at: whoever has it now knows better, and may have removed what is gone.
@@ -113,10 +124,11 @@ async fn look(world: &World, reservation: &Reservation) -> Option<Observation> {
     seen.ok().filter(|observation| observation.conclusive)
 }
 
-/// Tells of what is gone: once, because the state that says so is on record from then on.
+/// Tells of what is gone, or somebody else's: once, because the state that says so is on record from then on.
 async fn tell_lost(
     world: &World,
     reservation: &Reservation,
+    kind: EventKind,
     lost: &Resource,
     state: &RuntimeState,
 ) -> Result<(), StoreError> {
@@ -124,8 +136,8 @@ async fn tell_lost(
         return Ok(());
     }
     let (instance, detail) = (reservation.instance, format!("{} {}", lost.kind, lost.id));
-    tracing::error!(%instance, lost = detail, "what an instance stands on is gone, and nobody here removed it");
-    world.store.witness(instance, EventKind::ResourceLost, Actor::System, world.clock.now(), detail).await
+    tracing::error!(%instance, lost = detail, "what an instance stands on is gone or taken, and nobody here did that");
+    world.store.witness(instance, kind, Actor::System, world.clock.now(), detail).await
 }
 
 /// When a runtime that keeps going down may be brought back again: doubling waits, so that a program that cannot run

@@ -1,5 +1,6 @@
 //! The commands, one file per noun.
 
+pub(crate) mod adopt;
 pub(crate) mod audit;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -45,6 +46,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reservation(command) => command.run(&context).await,
         Command::Audit(command) => command.run(&context).await,
         Command::Leak(command) => command.run(&context).await,
+        Command::Adopt(command) => command.run(&context).await,
         Command::Provider(command) => command.run(&context).await,
         Command::Config(command) => command.run(&context),
         Command::Migrate(command) => command.run(&context),

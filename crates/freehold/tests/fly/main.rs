@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "the other tests use the rest of it")]
 mod support;
 
+mod adopt;
 mod campaign;
 mod change_of_mind;
 mod town;

@@ -173,6 +173,7 @@ impl Api {
         self.turn(&self.actions, format!("{call:?} {about}")).await?;
         let method = match call {
             Call::DeleteApp | Call::DeleteMachine | Call::DeleteVolume => Method::DELETE,
+            Call::TagMachine => Method::PUT,
             Call::AwaitMachine => Method::GET,
             Call::CreateApp
             | Call::SetSecrets

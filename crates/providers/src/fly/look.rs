@@ -1,7 +1,9 @@
 //! Looks: what is there under an ident, and whose it is. They change nothing.
 //!
-//! - An app is ours if it has our name and is in our organisation: apps carry no tags.
-//! - A machine is ours by its tags, a volume by its name. What is in our app and is neither is somebody else's work.
+//! - An app is ours if it has our name and is in our organisation: apps carry no tags. One with a name of its own is ours
+//!   if, besides, there is a machine in it that carries our tags.
+//! - A machine is ours by its tags, a volume by its name; in an app with a name of its own by the machine that holds it.
+//!   What is in our app and is neither is somebody else's work.
 //! - A 404 is believed if the list of apps does not name the app either: an id may be unknown for a while after it was made.
 
 use std::sync::Arc;
@@ -133,11 +135,21 @@ impl FlyProvider {
         machine.tags().is_some_and(|tags| self.idents.verify(&tags, ident.instance))
     }
 
+    /// Whether a volume is this instance's.
+    fn is_our_volume(&self, contents: &Contents, ident: &Ident, volume: &Volume) -> bool {
+        match &ident.given {
+            None => volume.name == names::volume(ident),
+            Some(_) => {
+                let mut ours = contents.machines.iter().filter(|machine| self.is_ours(machine, ident));
+                ours.any(|machine| machine.holds(&volume.id))
+            }
+        }
+    }
+
     /// Something in an app of ours that is somebody else's work, by its id.
     pub(super) fn strange<'a>(&self, contents: &'a Contents, ident: &Ident) -> Option<&'a str> {
-        let name = names::volume(ident);
         let machine = contents.machines.iter().find(|machine| !self.is_ours(machine, ident));
-        let volume = contents.volumes.iter().find(|volume| volume.name != name);
+        let volume = contents.volumes.iter().find(|volume| !self.is_our_volume(contents, ident, volume));
         machine.map(|machine| machine.id.as_str()).or(volume.map(|volume| volume.id.as_str()))
     }
 
@@ -150,23 +162,23 @@ impl FlyProvider {
             Whose::Nobodys => {}
             Whose::SomebodyElses => found.push(base(Custody::Foreign)),
             Whose::Ours => {
-                found.push(base(Custody::Ours));
-                let Some(contents) = self.contents(&app).await? else {
+                let Some(mut contents) = self.contents(&app).await? else {
                     return Err(Unanswered(format!("{app} goes away while it is looked at")));
                 };
-                asked.extend(contents.asked);
-                let name = names::volume(ident);
+                asked.append(&mut contents.asked);
+                let custody = |ours: bool| if ours { Custody::Ours } else { Custody::Foreign };
+                let tagged = || contents.machines.iter().any(|machine| self.is_ours(machine, ident));
+                found.push(base(custody(ident.given.is_none() || tagged())));
                 found.extend(contents.volumes.iter().map(|volume| Found {
                     resource: volume.resource(),
-                    custody: if volume.name == name { Custody::Ours } else { Custody::Foreign },
+                    custody: custody(self.is_our_volume(&contents, ident, volume)),
                 }));
                 for machine in &contents.machines {
                     let ours = self.is_ours(machine, ident);
                     if ours && runtime == RuntimeState::Missing {
                         runtime = machine.runtime();
                     }
-                    let custody = if ours { Custody::Ours } else { Custody::Foreign };
-                    found.push(Found { resource: machine.resource(), custody });
+                    found.push(Found { resource: machine.resource(), custody: custody(ours) });
                 }
             }
         }

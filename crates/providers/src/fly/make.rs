@@ -2,6 +2,7 @@
 
 use freehold_domain::resource::{Outcome, RejectionClass, Resource, ResourceKind, RuntimeState};
 use freehold_engine::ports::{Blueprint, Ident, Made, Order};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::api::Answer;
@@ -21,6 +22,9 @@ const CPU: u32 = 1_000;
 
 impl FlyProvider {
     pub(super) async fn make_app(&self, ident: &Ident) -> Outcome<Made> {
+        if let Some(refused) = not_made_here(ident) {
+            return refused;
+        }
         let app = names::app(&self.app_prefix, ident);
         let body = json!({"app_name": app, "org_slug": self.org_slug});
         let answer = match self.api.change(Call::CreateApp, &app, "/apps", &[], Some(&body)).await {
@@ -52,6 +56,9 @@ impl FlyProvider {
     }
 
     pub(super) async fn make_volume(&self, order: &Order<'_>) -> Outcome<Made> {
+        if let Some(refused) = not_made_here(order.ident) {
+            return refused;
+        }
         let Order { ident, blueprint, .. } = order;
         let app = names::app(&self.app_prefix, ident);
         if let Some(refused) = self.refused_app(&app).await {
@@ -101,6 +108,9 @@ impl FlyProvider {
     }
 
     pub(super) async fn make_machine(&self, order: &Order<'_>) -> Outcome<Made> {
+        if let Some(refused) = not_made_here(order.ident) {
+            return refused;
+        }
         let Order { ident, blueprint, resources } = order;
         if let Err(why) = freehold_engine::ports::Provider::accepts(self, blueprint) {
             return rejected(RejectionClass::Invalid, why);
@@ -205,6 +215,11 @@ impl FlyProvider {
 
     /// A machine by its id; `None` if there is none.
     pub(super) async fn machine(&self, app: &str, id: &str) -> Result<Option<Machine>, String> {
+        self.machine_as(app, id).await.map(|machine| machine.filter(|machine: &Machine| !machine.is_gone()))
+    }
+
+    /// A machine by its id as far as `T` listens; `None` if there is none.
+    pub(super) async fn machine_as<T: DeserializeOwned>(&self, app: &str, id: &str) -> Result<Option<T>, String> {
         if !is_id(id) {
             return Err(format!("{id:?} is no machine's id"));
         }
@@ -214,10 +229,7 @@ impl FlyProvider {
             .await
             .map_err(|trouble| trouble.to_string())?;
         match answer.status {
-            200 => {
-                let machine: Machine = answer.read()?;
-                Ok(if machine.is_gone() { None } else { Some(machine) })
-            }
+            200 => answer.read().map(Some),
             404 if answer.complaint().is_some() => Ok(None),
             _ => Err(super::look::blind(&answer).0),
         }
@@ -321,13 +333,20 @@ impl FlyProvider {
             Ok((app, None)) => return Outcome::NotSent(format!("the machine of {app} is not there")),
             Err(outcome) => return outcome,
         };
+        let volume = own(resources, ResourceKind::Storage);
+        let config = match &ident.given {
+            None => self.config(ident, blueprint, volume.map(|volume| volume.id.as_str())),
+            Some(_) => match self.changed_config(&app, ident, blueprint, &machine).await {
+                Ok(config) => config,
+                Err(outcome) => return outcome,
+            },
+        };
         let secrets = match self.set_secrets(&app, blueprint).await {
             Ok(version) => version,
             Err(outcome) => return outcome,
         };
-        let volume = own(resources, ResourceKind::Storage);
         let body = json!({
-            "config": self.config(ident, blueprint, volume.map(|volume| volume.id.as_str())),
+            "config": config,
             // What was changed since it was looked at is not changed back.
             "current_version": machine.instance_id,
             "skip_launch": !running,
@@ -358,13 +377,20 @@ fn made(answer: &Answer) -> Outcome<Made> {
     }
 }
 
+/// Nothing is made in an app that was made elsewhere; see `given.rs`.
+fn not_made_here(ident: &Ident) -> Option<Outcome<Made>> {
+    let app = ident.given.as_ref()?;
+    let why = format!("the app {app} was made elsewhere, and nothing is made in it: what is missing there is lost");
+    Some(rejected(RejectionClass::Invalid, why))
+}
+
 /// The instance's own resource of a kind.
-fn own(resources: &[Resource], kind: ResourceKind) -> Option<&Resource> {
+pub(super) fn own(resources: &[Resource], kind: ResourceKind) -> Option<&Resource> {
     resources.iter().find(|resource| resource.kind == kind)
 }
 
 /// The size of a machine: whole CPUs, memory in steps.
-fn guest(blueprint: &Blueprint) -> Value {
+pub(super) fn guest(blueprint: &Blueprint) -> Value {
     let cpus = blueprint.cpu_millis.div_ceil(CPU).max(1).next_power_of_two();
     let memory = blueprint.memory_mb.div_ceil(MEMORY_STEP_MB).max(1) * MEMORY_STEP_MB;
     json!({"cpu_kind": "shared", "cpus": cpus, "memory_mb": memory})

@@ -7,8 +7,11 @@
 //! - Each call changes one thing. What came of it is read from one table, `outcome.rs`.
 //! - What is in our app and not ours is reported, and an app that holds such a thing is not deleted.
 //! - Secrets go to the app's vault before the machine is made, and never into its configuration.
+//! - An app that was made elsewhere keeps its name. Nothing is made in it, and what is in it is removed piece by piece;
+//!   `given.rs` says why that is safe.
 
 mod api;
+mod given;
 mod look;
 mod make;
 mod names;
@@ -25,7 +28,7 @@ use freehold_domain::resource::{Observation, Outcome, Rejection, RejectionClass,
 use freehold_domain::route::Endpoint;
 use freehold_engine::ident::Idents;
 use freehold_engine::ports::{
-    Blueprint, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, Provider, Unanswered,
+    Blueprint, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, Provider, Survey, Unanswered, Unfit,
 };
 
 use api::{Answer, Api, Trouble};
@@ -212,6 +215,10 @@ impl Provider for FlyProvider {
     }
 
     async fn seal(&self, ident: &Ident) -> Outcome<()> {
+        // Nothing is ever made in an app that was made elsewhere.
+        if ident.given.is_some() {
+            return Outcome::Done(());
+        }
         self.remove_app(&names::app(&self.app_prefix, ident), ident).await
     }
 
@@ -223,11 +230,19 @@ impl Provider for FlyProvider {
         self.list(install, page).await
     }
 
+    async fn survey(&self, name: &str) -> Result<Survey, Unfit> {
+        self.look_over(name).await
+    }
+
+    async fn tag(&self, ident: &Ident, resources: &[Resource]) -> Outcome<()> {
+        self.tag_machine(ident, resources).await
+    }
+
     fn endpoint(&self, resources: &[Resource]) -> Option<Endpoint> {
         let runtime = resources.iter().find(|resource| resource.kind == ResourceKind::Runtime)?;
         let handle: wire::Handle = serde_json::from_str(&runtime.handle).ok()?;
         let ip: std::net::IpAddr = handle.ip.parse().ok()?;
-        Some(Endpoint(format!("http://{}", std::net::SocketAddr::new(ip, self.port))))
+        Some(Endpoint(format!("http://{}", std::net::SocketAddr::new(ip, handle.port.unwrap_or(self.port)))))
     }
 
     async fn logs(&self, _ident: &Ident, _query: LogQuery) -> Result<Box<dyn LogReader>, LogsUnavailable> {

@@ -7,9 +7,18 @@ use freehold_engine::ports::Ident;
 /// How many digits of the MAC a volume's name carries: with its beginning the name has 30 characters, the most there are.
 const VOLUME_MAC_DIGITS: usize = 27;
 
-/// The name of an instance's app.
+/// The longest name of an app.
+const APP_BYTES_MAX: usize = 63;
+
+/// The name of an instance's app: the one it has, where it was made elsewhere.
 pub(super) fn app(prefix: &str, ident: &Ident) -> String {
-    format!("{prefix}-{}", ident.instance.simple())
+    ident.given.clone().unwrap_or_else(|| format!("{prefix}-{}", ident.instance.simple()))
+}
+
+/// Whether a text can be the name of an app, and so may stand in a path.
+pub(super) fn is_app(name: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty() && name.len() <= APP_BYTES_MAX && name.bytes().all(inner) && !name.starts_with('-')
 }
 
 /// The instance that an app is named after.
@@ -57,6 +66,13 @@ mod tests {
         assert_eq!(instance("other", &name), None);
         assert_eq!(instance("fh", &format!("fh-{}", ident.instance)), None, "with dashes it is nobody's of ours");
         assert_eq!(instance("fh", "fh-website"), None);
+    }
+
+    #[test]
+    fn what_was_made_elsewhere_keeps_its_name() {
+        let ident = Ident { given: Some("acme-prod".to_owned()), ..ident() };
+        assert_eq!(app("fh", &ident), "acme-prod");
+        assert!(is_app("acme-prod") && !is_app("") && !is_app("a/b") && !is_app("-a") && !is_app("A"));
     }
 
     #[test]

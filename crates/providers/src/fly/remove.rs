@@ -117,7 +117,8 @@ impl FlyProvider {
             Err(unanswered) => return unseen(unanswered),
         };
         let Some(volume) = contents.volumes.iter().find(|volume| volume.id == id) else { return Outcome::Done(()) };
-        if volume.name != names::volume(ident) {
+        // In an app that was made elsewhere a volume is ours by the record that names it: who holds it is asked below.
+        if ident.given.is_none() && volume.name != names::volume(ident) {
             return rejected(RejectionClass::ConflictForeign, format!("volume {id} is somebody else's"));
         }
         // What holds it goes first: a machine of ours that is on nobody's record any more.

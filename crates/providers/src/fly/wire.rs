@@ -55,6 +55,13 @@ pub(super) struct Machine {
 pub(super) struct Config {
     pub(super) metadata: Option<BTreeMap<String, String>>,
     pub(super) mounts: Option<Vec<Mount>>,
+    pub(super) services: Option<Vec<Service>>,
+}
+
+/// What it answers to the public, through Fly's proxy. Machines that are made here have none.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Service {
+    pub(super) internal_port: Option<i64>,
 }
 
 /// What it has mounted.
@@ -102,6 +109,7 @@ pub(super) struct Volume {
     pub(super) attached_machine_id: Option<String>,
     #[serde(default)]
     pub(super) created_at: String,
+    pub(super) size_gb: Option<u32>,
 }
 
 /// `POST /apps/{app}/secrets`. The document writes the version with a capital letter.
@@ -116,6 +124,9 @@ pub(super) struct SecretsSet {
 pub(super) struct Handle {
     /// Its address on the organisation's private network.
     pub(super) ip: String,
+    /// The port it says that it answers at, where it was made elsewhere and says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) port: Option<u16>,
 }
 
 impl Machine {
@@ -129,6 +140,18 @@ impl Machine {
             owner: tag("freehold_owner")?,
             mac: tag("freehold_mac")?,
         })
+    }
+
+    /// Whether it carries anything of the kind, by whomever.
+    pub(super) fn is_marked(&self) -> bool {
+        let metadata = self.config.as_ref().and_then(|config| config.metadata.as_ref());
+        metadata.is_some_and(|metadata| metadata.keys().any(|name| name.starts_with("freehold_")))
+    }
+
+    /// Where it says that it answers: at the first port that Fly's proxy sends traffic to.
+    fn port(&self) -> Option<u16> {
+        let services = self.config.as_ref()?.services.as_ref()?;
+        services.iter().find_map(|service| u16::try_from(service.internal_port?).ok())
     }
 
     /// Whether it is over: such machines stay in lists for a while.
@@ -167,7 +190,7 @@ impl Machine {
 
     /// The machine as a resource.
     pub(super) fn resource(&self) -> Resource {
-        let handle = self.private_ip.clone().map(|ip| Handle { ip });
+        let handle = self.private_ip.clone().map(|ip| Handle { ip, port: self.port() });
         let handle = handle.and_then(|handle| serde_json::to_string(&handle).ok()).unwrap_or_default();
         Resource { kind: ResourceKind::Runtime, id: self.id.clone(), region: self.region.clone(), handle }
     }
@@ -252,6 +275,7 @@ mod tests {
             region: None,
             attached_machine_id: attached.then(|| "m".to_owned()),
             created_at: at.to_owned(),
+            size_gb: None,
         };
         let mut volumes = [volume("a", false, "1"), volume("b", true, "3"), volume("c", true, "2")];
         kept_first(&mut volumes);

@@ -1,6 +1,7 @@
 //! The Fly adapter against a Machines API of our own that fails on demand.
 
 mod bad_days;
+mod given;
 mod grid;
 mod lab;
 

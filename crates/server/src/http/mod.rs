@@ -4,6 +4,7 @@
 //! One endpoint, one file: its description, its refusals, its handler, its tests.
 
 pub(crate) mod access;
+mod adoptions;
 mod audit;
 mod billing;
 mod document;
@@ -43,6 +44,7 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(instances::stop::stop))
         .routes(routes!(instances::restart::restart))
         .routes(routes!(instances::logs::logs))
+        .routes(routes!(adoptions::adopt::adopt))
         .routes(routes!(operations::show::show))
         .routes(routes!(operations::events::events))
         .routes(routes!(owners::show::show))

@@ -9,6 +9,7 @@
 
 pub mod accept;
 pub mod admission;
+pub mod adopt;
 pub mod audit;
 pub mod journal;
 pub mod keys;
@@ -377,6 +378,7 @@ macro_rules! store_conformance {
                     leaks_are_listed_and_resolved, a_sweep_after_a_release_opens_a_leak_and_closes_it,
                     a_sweep_removes_extra_copies_of_a_complete_one, a_sweep_is_refused_wherever_it_could_do_harm,
                     work_takes_the_place_of_a_sweep;
+                adopt: what_was_made_elsewhere_is_on_record_whole, a_name_is_taken_in_once;
                 audit: the_chain_verifies_from_its_beginning, reading_on_skips_nothing, one_instances_trail,
                     a_witness_is_chained;
                 lists: pages_of_instances_have_each_once, filters_agree_with_what_they_say,

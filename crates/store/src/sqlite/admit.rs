@@ -44,7 +44,7 @@ pub(super) const LEDGER: &str = "\
     SELECT instance_id, operation_id, status, status_reason, destroy_at FROM reservations \
     WHERE context_id = ?1 AND status IN ('in_progress', 'failed_requires_reconciliation', 'completed')";
 
-fn entry(row: &mut Columns<'_>) -> Result<Entry, StoreError> {
+pub(super) fn entry(row: &mut Columns<'_>) -> Result<Entry, StoreError> {
     Ok(Entry {
         instance: row.id()?,
         operation: row.id()?,

@@ -8,7 +8,7 @@ use freehold_domain::event::{Actor, EventKind};
 use freehold_domain::evidence::OperatorOverride;
 use freehold_domain::ids::{InstanceId, LeakId, OperationId};
 use freehold_domain::invariants::Invariant;
-use freehold_domain::lease::{Epoch, Holder, Lease, NodeId};
+use freehold_domain::lease::{Epoch, Holder, Lease, NodeId, ProviderName};
 use freehold_domain::owner::{Context, Owner};
 use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription, SubscriptionStatus};
 use freehold_domain::reservation::{FrozenSpec, IllegalTransition};
@@ -17,9 +17,9 @@ use freehold_domain::route::Endpoint;
 use freehold_domain::run::{Bid, Note, Run, Settle, Unclaimable, Work};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
-    Admission, AdmitRefused, Admitted, Answer, Asked, AuditPage, AuditQuery, Because, ContextPeek, DestroyAccepted,
-    IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord, OperationView,
-    RecordChange, Records, RecordsError, Registered, RouteEntry, StillThere, Store, StoreError, Stuck,
+    Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, Because, ContextPeek,
+    DestroyAccepted, IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord,
+    OperationView, RecordChange, Records, RecordsError, Registered, RouteEntry, StillThere, Store, StoreError, Stuck,
     SubscriptionTerms, UnresolvedSummary, WorkAccepted,
 };
 
@@ -84,6 +84,18 @@ impl Store for SqliteStore {
 
     async fn take_in(&self, bid: Bid, resources: Vec<Resource>, asked: Asked) -> Result<Option<Run>, StoreError> {
         self.write(move |tx| take_in::take_in(tx, &bid, &resources, &asked)).await
+    }
+
+    async fn adopt(&self, adoption: Adoption) -> Result<Adopted, StoreError> {
+        self.write(move |tx| take_in::adopt(tx, &adoption)).await
+    }
+
+    async fn instance_named(&self, provider: &ProviderName, name: &str) -> Result<Option<Registered>, StoreError> {
+        let instance = self.point(|db| take_in::named(db, provider, name))?;
+        match instance {
+            Some(instance) => self.instance_describe(instance).await,
+            None => Ok(None),
+        }
     }
 
     async fn owner_is_backfilled(&self, owner: &Owner) -> Result<bool, StoreError> {

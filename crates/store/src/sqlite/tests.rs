@@ -475,6 +475,7 @@ async fn nothing_reads_a_whole_table_to_find_a_row() {
         admit::CONTEXT_ID,
         admit::KNOWN,
         admit::LEDGER,
+        take_in::NAMED,
         admit::PEEK,
         lease::RENEW,
         lease::RETURNED,

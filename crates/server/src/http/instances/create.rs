@@ -119,7 +119,7 @@ pub(crate) fn request(
     idempotency: Option<ports::IdempotencyKey>,
 ) -> Result<Provision, Refusal> {
     let mut errors = body.validate();
-    let context = context(&body).map_err(|error| errors.insert(0, error));
+    let context = context_of(&body.owner, body.assigned_user.as_deref()).map_err(|error| errors.insert(0, error));
     let CreateInstance { owner: _, assigned_user: _, provider, tier, region, spec, instance_id: _ } = body;
     let (Ok(context), true) = (context, errors.is_empty()) else {
         return Err(Problem::invalid(errors).into());
@@ -147,9 +147,13 @@ pub(crate) fn request(
     })
 }
 
-fn context(body: &CreateInstance) -> Result<Context, FieldError> {
-    let owner: Owner = body.owner.parse().map_err(|why| error("#/owner", why))?;
-    let user = body.assigned_user.as_deref().map(str::parse).transpose();
+/// The context that a body names.
+///
+/// # Errors
+/// The member that is wrong.
+pub(crate) fn context_of(owner: &str, assigned_user: Option<&str>) -> Result<Context, FieldError> {
+    let owner: Owner = owner.parse().map_err(|why| error("#/owner", why))?;
+    let user = assigned_user.map(str::parse).transpose();
     let user = user.map_err(|why| error("#/assigned_user", why))?;
     Context::new(owner, user).map_err(|why| error("#/assigned_user", why))
 }

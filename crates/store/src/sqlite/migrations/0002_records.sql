@@ -3,6 +3,9 @@
 -- What an instance's base is called at its provider, where it was not made here.
 ALTER TABLE reservations ADD COLUMN named TEXT;
 
+-- One instance for each of them.
+CREATE UNIQUE INDEX reservations_named ON reservations (provider, named) WHERE named IS NOT NULL AND status <> 'released';
+
 -- Owners whose instances were all taken in from the records.
 CREATE TABLE owners_backfilled (
     owner TEXT    PRIMARY KEY NOT NULL,

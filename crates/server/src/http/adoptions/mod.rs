@@ -1,0 +1,3 @@
+//! Adoptions: an operator's tool for what an older system made.
+
+pub(crate) mod adopt;
