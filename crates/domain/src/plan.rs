@@ -81,6 +81,8 @@ pub struct Situation<'a> {
     pub records: Option<&'a RecordsView>,
     /// Another instance that takes the last place in the context, where the records know one.
     pub in_the_way: Option<&'a RecordsView>,
+    /// Whether others take all places of the context, so that one that is not published yet is not to be.
+    pub is_crowded: bool,
     /// Whether the instance gets a volume.
     pub wants_storage: bool,
     /// Whether the provider names an endpoint for what is on record. What answers nobody is not published.
@@ -329,6 +331,9 @@ fn pair(situation: &Situation<'_>) -> Next {
     let found = reservation.resource(ResourceKind::Runtime).is_some() && situation.has_endpoint;
     if !found || !operation.has_done(Step::Ready) {
         return attempt(situation, Action::Look(Step::Ready), Exhausted::GoesOn);
+    }
+    if situation.is_crowded && reservation.completed_at.is_none() && stands(Protection::OneIsPublished) {
+        return Next::Rest(situation.now.plus(pause(situation, operation.attempt.max(1))));
     }
     if let Some(proof) = situation.proof() {
         return Next::Complete(proof);

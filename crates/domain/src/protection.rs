@@ -124,6 +124,8 @@ protections! {
     OwnIsNotSwept: "the janitor begins sweeps of what a complete instance runs on, for ever",
     /// The records refuse who comes late.
     RecordsRefuseLate: "a row is written for an instance that is being removed",
+    /// What is taken in is published only where its context has a place for it.
+    OneIsPublished: "two instances that the records know in one context are both published",
     /// Records of their own are closed before a release, whether a row is in them or not.
     RecordsAreClosed: "a row that arrives after the release of its instance stays active",
     /// Nothing is undone while canonical success may be on record and the records do not answer.

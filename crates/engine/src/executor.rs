@@ -52,6 +52,8 @@ struct Going {
     /// What the records say; `None` while they do not answer.
     records: Option<RecordsView>,
     in_the_way: Option<RecordsView>,
+    /// Whether others take all places of the context of one that is not published.
+    is_crowded: bool,
     wants_storage: bool,
     clock: StoreTime,
 }
@@ -174,6 +176,7 @@ impl Executor {
                 run: &foreseen,
                 records: going.records.as_ref(),
                 in_the_way: going.in_the_way.as_ref(),
+                is_crowded: going.is_crowded,
                 wants_storage: going.wants_storage,
                 // Of a provider that this node does not have nothing is known.
                 has_endpoint: endpoint.is_some() || provider.is_none(),
@@ -225,20 +228,39 @@ impl Executor {
     /// Reads what the records say: the first step of every run. That they do not answer ends none: what needs them waits.
     async fn look_up(&self, run: Run, lease: Lease, clock: StoreTime) -> Going {
         let unchecked = run.reservation.status == Status::InProgress && !run.operation.has_done(Step::CheckActive);
+        let unpublished = run.reservation.is_active() && run.reservation.completed_at.is_none();
         let read = async {
             let records = self.world.records.describe(run.reservation.instance).await?;
             let in_the_way = if unchecked { self.in_the_way(&run.reservation).await? } else { None };
-            Ok::<_, RecordsError>((records, in_the_way))
+            let is_crowded = unpublished && self.is_crowded(&run.reservation).await?;
+            Ok::<_, RecordsError>((records, in_the_way, is_crowded))
         };
-        let (finding, records, in_the_way) = match read.await {
-            Ok((records, in_the_way)) => {
+        let (finding, records, in_the_way, is_crowded) = match read.await {
+            Ok((records, in_the_way, is_crowded)) => {
                 let checked = unchecked.then_some((Step::CheckActive, Finding::Done(Effect::Nothing)));
-                (checked, Some(records), in_the_way)
+                (checked, Some(records), in_the_way, is_crowded)
             }
-            Err(error) => (Some((Step::CheckActive, Finding::NotSent(error.to_string()))), None, None),
+            Err(error) => (Some((Step::CheckActive, Finding::NotSent(error.to_string()))), None, None, false),
         };
         let wants_storage = wants_storage(&run);
-        Going { run, lease, finding, records, in_the_way, wants_storage, clock }
+        Going { run, lease, finding, records, in_the_way, is_crowded, wants_storage, clock }
+    }
+
+    /// Whether others take all places of the context of one that was taken in: what is published or being made, and what
+    /// is older. Of two that were taken in the older one has the place, so that they do not wait for one another.
+    async fn is_crowded(&self, reservation: &Reservation) -> Result<bool, RecordsError> {
+        let limit = self.world.policy.instances_per_context as usize;
+        let unavailable = |error: StoreError| RecordsError::Unavailable(error.to_string());
+        let owned = self.world.store.owner_describe(reservation.context.owner()).await.map_err(unavailable)?;
+        let others = owned.iter().map(|registered| &registered.reservation).filter(|other| {
+            other.context == reservation.context
+                && other.instance != reservation.instance
+                && (other.status.is_unresolved() || other.is_active())
+                && (other.status.is_unresolved()
+                    || other.completed_at.is_some()
+                    || other.instance < reservation.instance)
+        });
+        Ok(others.count() >= limit)
     }
 
     /// Another instance that takes the last place in the context, where the records know one. One whose destroy was

@@ -36,9 +36,18 @@ pub(crate) fn lock(name: &str) -> Result<File> {
     Ok(file)
 }
 
-/// Installs what is missing.
+/// Installs what the lab itself needs.
 pub(crate) fn install() -> Result<()> {
-    let missing = || NEEDED.iter().filter(|(place, _)| !Path::new(place).exists()).map(|(_, package)| *package);
+    need(NEEDED)
+}
+
+/// Installs the Debian packages of programs that are missing: each is a path and its package. Tests that need the same
+/// wait for one another.
+///
+/// # Errors
+/// Where it is missing and this is not root, or the package manager complains.
+pub fn need(needed: &[(&str, &str)]) -> Result<()> {
+    let missing = || needed.iter().filter(|(place, _)| !Path::new(place).exists()).map(|(_, package)| *package);
     if missing().next().is_none() {
         return Ok(());
     }

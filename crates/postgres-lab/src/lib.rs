@@ -15,3 +15,4 @@ mod template;
 mod watchdog;
 
 pub use cluster::{DATABASE_ROLE, Held, Lab, PASSWORD, PASSWORD_ROLE};
+pub use install::need;

@@ -4,13 +4,13 @@
 use freehold_domain::evidence::{Lookup, ProvenAbsent};
 use freehold_domain::ids::{InstanceId, OperationId, SubscriptionId};
 use freehold_domain::lease::{Epoch, Holder, ProviderName};
-use freehold_domain::operation::{Step, StepStatus};
+use freehold_domain::operation::{OperationKind, Step, StepStatus};
 use freehold_domain::plan::{self, Next, Patience, Situation};
 use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription, SubscriptionStatus};
 use freehold_domain::reservation::{FrozenSpec, Intent, Status};
 use freehold_domain::resource::{Custody, Found, Resource, ResourceKind};
 use freehold_domain::route::Endpoint;
-use freehold_domain::run::{self, Bid, Commission, Finding, Hold, Note, Run, Then};
+use freehold_domain::run::{self, Bid, Commission, Effect, Finding, Hold, Note, Run, Then};
 use freehold_domain::sweep::{Sighting, Verdict, judge};
 use freehold_domain::time::Timestamp;
 use freehold_domain::{event::Actor, owner::Context};
@@ -74,6 +74,7 @@ scenes!(
     what_is_seen_for_the_first_time_is_not_swept,
     what_a_call_under_way_may_have_made_is_not_swept,
     nothing_is_given_up_while_the_records_are_silent,
+    two_that_were_taken_in_are_not_both_published,
 );
 
 const CREATE: Create = Create { owner: 0, key: Some(0), body: 1 };
@@ -331,6 +332,15 @@ fn nothing_is_given_up_while_the_records_are_silent() -> Vec<String> {
     run.reservation.resources.push(runtime());
     let note = Note { at: START, finding: None, then: Then::Intend(Step::Record) };
     let Ok(change) = run::noted(&run, Epoch::FIRST, &note) else { return must(false, "nothing was noted") };
+    let next = plan::next(&Situation {
+        now: change.run.operation.deadline.plus(Duration::from_secs(1)),
+        ..situation(&change.run, None)
+    });
+    must(matches!(next, Next::Rest(_)), "RouteHasRecord: what may be canonical was given up unasked")
+}
+
+/// What a plan looks at, with everything as usual.
+fn situation<'a>(run: &'a Run, records: Option<&'a RecordsView>) -> Situation<'a> {
     let patience = Patience {
         max_attempts: 5,
         retry_min: Duration::from_secs(1),
@@ -338,16 +348,28 @@ fn nothing_is_given_up_while_the_records_are_silent() -> Vec<String> {
         ready_grace: Duration::from_secs(2),
         lease: crate::node::LEASE,
     };
-    let next = plan::next(&Situation {
-        run: &change.run,
-        records: None,
+    Situation {
+        run,
+        records,
         in_the_way: None,
+        is_crowded: false,
         wants_storage: false,
         has_endpoint: true,
         billing_falls_back: false,
         capabilities: PROMISES[0],
         patience,
-        now: change.run.operation.deadline.plus(Duration::from_secs(1)),
-    });
-    must(matches!(next, Next::Rest(_)), "RouteHasRecord: what may be canonical was given up unasked")
+        now: START,
+    }
+}
+
+fn two_that_were_taken_in_are_not_both_published() -> Vec<String> {
+    let mut run = admitted();
+    run.reservation.status = Status::Completed;
+    run.operation.kind = OperationKind::Adopt;
+    run.reservation.resources.push(runtime());
+    let look = Note { at: START, finding: Some((Step::Ready, Finding::Done(Effect::Nothing))), then: Then::Look };
+    let Ok(change) = run::noted(&run, Epoch::FIRST, &look) else { return must(false, "nothing was noted") };
+    let records = canonical(&change.run);
+    let next = plan::next(&Situation { is_crowded: true, ..situation(&change.run, Some(&records)) });
+    must(matches!(next, Next::Rest(_)), "OneCanonical: a second instance of a context was to be published")
 }

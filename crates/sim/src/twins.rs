@@ -113,6 +113,7 @@ pub const TWINS: &[Twin] = &[
     historic(P::BusyIsNotSwept, InCell("names+seal/runtime:answered/janitor/fine")),
     twin(P::OwnIsNotSwept, InCell("names+seal/check_active:answered/nothing/fine")),
     twin(P::RecordsRefuseLate, InCell("names+seal/record:noted/destroy-in-pause/fine")),
+    twin(P::OneIsPublished, InScene("two_that_were_taken_in_are_not_both_published")),
     twin(P::RecordsAreClosed, InSeed("far-records", 18)),
     twin(P::SilenceIsNoAnswer, InScene("nothing_is_given_up_while_the_records_are_silent")),
 ];

@@ -268,6 +268,7 @@ fn take_commit(model: &Freehold, state: &mut State, number: usize) {
         run: &seen,
         records: Some(&executor.records),
         in_the_way: None,
+        is_crowded: false,
         wants_storage: false,
         has_endpoint: true,
         billing_falls_back: false,

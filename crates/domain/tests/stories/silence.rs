@@ -34,6 +34,7 @@ fn plan(run: &Run, records: Option<&RecordsView>, falls_back: bool, now: Timesta
         run,
         records,
         in_the_way: None,
+        is_crowded: false,
         wants_storage: false,
         has_endpoint: true,
         billing_falls_back: falls_back,

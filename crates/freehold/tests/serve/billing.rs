@@ -143,10 +143,7 @@ fn of_the_guide(language: &str) -> String {
 
 #[test]
 fn the_guides_example_is_a_billing_service_and_its_script_suspends() {
-    if Command::new("node").arg("--version").output().is_err() {
-        eprintln!("not seen: there is no node here");
-        return;
-    }
+    freehold_postgres_lab::need(&[("/usr/bin/node", "nodejs")]).unwrap();
     let mut home = Home::new();
     let (program, script) = (home.path().join("billing.mjs"), home.path().join("event.sh"));
     std::fs::write(&program, of_the_guide("js")).unwrap();

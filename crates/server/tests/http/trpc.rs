@@ -210,16 +210,7 @@ fn run(command: &mut Command) -> Result<String, String> {
 
 /// The client's folder, with what it needs installed into it.
 fn installed() -> std::path::PathBuf {
-    let there = |program: &str| run(Command::new(program).arg("--version")).is_ok();
-    if !(there("node") && there("npm")) {
-        let apt =
-            || run(Command::new("apt-get").args(["install", "-y", "-qq", "--no-install-recommends", "nodejs", "npm"]));
-        // The lists of packages may be missing or old.
-        let got = apt().or_else(|_| run(Command::new("apt-get").args(["update", "-qq"])).and_then(|_| apt()));
-        got.unwrap_or_else(|why| {
-            panic!("the real tRPC client needs node and npm, and they cannot be installed: {why}")
-        });
-    }
+    freehold_postgres_lab::need(&[("/usr/bin/node", "nodejs"), ("/usr/bin/npm", "npm")]).unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/trpc");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("trpc");
     std::fs::create_dir_all(&folder).unwrap();

@@ -284,6 +284,7 @@ impl World {
             run: &seen,
             records: Some(&records),
             in_the_way: None,
+            is_crowded: false,
             wants_storage: true,
             has_endpoint: self.now.since(START) >= self.plot.mute,
             billing_falls_back: false,
