@@ -422,7 +422,8 @@ impl Post {
                 own || !registered.operation.status.is_over()
             });
             if referred_to {
-                listed.remove(&thing);
+                // What is referred to in the list may be nobody's when it is judged, a moment later: it was seen once.
+                listed.insert(thing, (asked_at, 1));
             } else {
                 listed.entry(thing).or_insert((asked_at, 0)).1 += 1;
             }
