@@ -75,6 +75,7 @@ scenes!(
     what_a_call_under_way_may_have_made_is_not_swept,
     nothing_is_given_up_while_the_records_are_silent,
     two_that_were_taken_in_are_not_both_published,
+    nothing_is_released_while_a_row_may_still_come,
 );
 
 const CREATE: Create = Create { owner: 0, key: Some(0), body: 1 };
@@ -360,6 +361,18 @@ fn situation<'a>(run: &'a Run, records: Option<&'a RecordsView>) -> Situation<'a
         patience,
         now: START,
     }
+}
+
+fn nothing_is_released_while_a_row_may_still_come() -> Vec<String> {
+    let mut run = admitted();
+    run.reservation.intent = Intent::Destroy { at: START, reason: None };
+    run.reservation.last_sent_at = Some(START);
+    run.reservation.unanswered = 1;
+    run.reservation.sealed_at = Some(START);
+    run.reservation.lookups = vec![Lookup { at: START, absent: true, detail: String::new() }];
+    let open = RecordsView::default();
+    let next = plan::next(&situation(&run, Some(&open)));
+    must(matches!(next, Next::Act(_)), "NoRevive: a row may arrive behind the release, and live")
 }
 
 fn two_that_were_taken_in_are_not_both_published() -> Vec<String> {

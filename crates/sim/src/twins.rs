@@ -20,8 +20,6 @@ pub enum Hunt {
     Cell(&'static str),
     /// In a scene.
     Scene(&'static str),
-    /// In a seed of a profile.
-    Seed(&'static str, u64),
 }
 
 /// Why a hunt came to nothing.
@@ -61,7 +59,7 @@ const fn historic(protection: Protection, hunt: Hunt) -> Twin {
     Twin { protection, hunt, historic: true }
 }
 
-use Hunt::{Cell as InCell, Scene as InScene, Seed as InSeed};
+use Hunt::{Cell as InCell, Scene as InScene};
 use Protection as P;
 
 /// Every twin.
@@ -114,7 +112,7 @@ pub const TWINS: &[Twin] = &[
     twin(P::OwnIsNotSwept, InCell("names+seal/check_active:answered/nothing/fine")),
     twin(P::RecordsRefuseLate, InCell("names+seal/record:noted/destroy-in-pause/fine")),
     twin(P::OneIsPublished, InScene("two_that_were_taken_in_are_not_both_published")),
-    twin(P::RecordsAreClosed, InSeed("far-records", 18)),
+    twin(P::RecordsAreClosed, InScene("nothing_is_released_while_a_row_may_still_come")),
     twin(P::SilenceIsNoAnswer, InScene("nothing_is_given_up_while_the_records_are_silent")),
 ];
 
@@ -133,10 +131,6 @@ impl Twin {
             Hunt::Scene(name) => {
                 let scene = Scene::named(name).ok_or(NotCaught::NoSuchPlace)?;
                 broken_without(self.protection, || scene.run())
-            }
-            Hunt::Seed(profile, seed) => {
-                let profile = Profile::named(profile).ok_or(NotCaught::NoSuchPlace)?;
-                broken_without(self.protection, || storm::run(seed, &profile(seed)).broken)
             }
         };
         let how = broken.into_iter().next().ok_or(NotCaught::Unnoticed)?;

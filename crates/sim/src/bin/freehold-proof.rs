@@ -225,7 +225,6 @@ fn twins(page: &mut String) -> Result<(), String> {
         let place = match twin.hunt {
             Hunt::Cell(name) => name.to_owned(),
             Hunt::Scene(name) => name.replace('_', " "),
-            Hunt::Seed(profile, seed) => format!("seed {seed} of {profile}"),
         };
         let mark = if twin.historic { " \u{2020}" } else { "" };
         let how = caught.how.split(':').next().unwrap_or_default();
