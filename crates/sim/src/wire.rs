@@ -118,7 +118,7 @@ wire! { Store:
     async owner_is_backfilled(owner: &Owner) -> Result<bool, StoreError>;
     async owner_backfilled_set(owner: &Owner) -> Result<(), StoreError>;
     async delivery_is_known(id: &str) -> Result<bool, StoreError>;
-    async delivery_is_new(id: &str, keep_until: Timestamp) -> Result<bool, StoreError>;
+    async delivery_put(id: &str, keep_until: Timestamp) -> Result<(), StoreError>;
     async owner_anonymize(owner: &Owner, pseudonym: &Owner, spec: FrozenSpec) -> Result<Result<u64, StillThere>, StoreError>;
     async hurry(operation: OperationId) -> Result<(), StoreError>;
     async node_returned(node: &NodeId, incarnation: u64) -> Result<u64, StoreError>;

@@ -96,7 +96,8 @@ pub enum AdoptRefused {
 }
 
 impl ControlPlane {
-    /// What adopting something would do, or why it cannot be. Changes nothing.
+    /// What adopting something would do, or why it cannot be. Nothing of it is done; an owner seen for the first time is
+    /// taken in from the records.
     ///
     /// # Errors
     /// [`AdoptRefused`].

@@ -492,9 +492,8 @@ pub trait Store: Send + Sync {
     /// Whether the message with this id is on record.
     async fn delivery_is_known(&self, id: &str) -> Result<bool, StoreError>;
 
-    /// Puts a message's id on record, unless it is there. Answers whether it was not. It is kept until `keep_until` at
-    /// least.
-    async fn delivery_is_new(&self, id: &str, keep_until: Timestamp) -> Result<bool, StoreError>;
+    /// Puts a message's id on record, unless it is there. It is kept until `keep_until` at least.
+    async fn delivery_put(&self, id: &str, keep_until: Timestamp) -> Result<(), StoreError>;
 
     /// Puts a pseudonym in the place of an owner, and `spec` in the place of what its instances ran, everywhere; the
     /// chains of its contexts are made anew. Refused while anything of it is not released. Answers how many instances

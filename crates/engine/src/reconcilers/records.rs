@@ -32,8 +32,8 @@ pub enum Interrupted {
     /// The registry did not.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Billing did not.
-    #[error("billing did not answer: {0}")]
+    /// Billing did not, or refused.
+    #[error("billing did not end a subscription: {0}")]
     Billing(String),
 }
 
@@ -91,7 +91,9 @@ async fn bury(world: &World, reservation: &Reservation) -> Result<(), Interrupte
     let at = world.clock.now();
     if view.subscription_is_active() {
         match world.billing.end(instance, "instance_destroyed").await {
-            Outcome::Done(()) | Outcome::Rejected(_) => {}
+            Outcome::Done(()) => {}
+            // Also a refusal may mean that somebody goes on paying: nothing is marked as ended that billing has not ended.
+            Outcome::Rejected(rejection) => return Err(Interrupted::Billing(rejection.detail)),
             Outcome::NotSent(why) | Outcome::Unknown(why) => return Err(Interrupted::Billing(why)),
         }
         world.records.subscription_end(instance, at, &because).await?;

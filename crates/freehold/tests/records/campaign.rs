@@ -1,5 +1,5 @@
-//! A thousand provisions while one message in five to records and billing goes wrong, the database is killed and so is
-//! the server. Then registry, records, change log and billing are read side by side.
+//! A thousand provisions while one message in five to records and billing goes wrong and the database is killed. Then
+//! registry, records, change log and billing are read side by side.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use freehold_api::v1::operations::OperationStatus;
 use freehold_api::{Code, Prefer};
 use freehold_billing::lab::{BillingLab, SECRET};
 use freehold_postgres_lab::Lab;
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::proxy::Proxy;
@@ -40,15 +40,9 @@ fn provisions() -> usize {
 
 /// What the campaign is about.
 struct Town {
-    client: RwLock<Client>,
+    client: Client,
     billing: BillingLab,
     proxy: Proxy,
-}
-
-impl Town {
-    async fn client(&self) -> Client {
-        self.client.read().await.clone()
-    }
 }
 
 /// What one owner saw.
@@ -74,7 +68,7 @@ async fn live(town: &Town, number: usize) -> Story {
         let operation = loop {
             in_time();
             let prefer = Prefer { respond_async: true, wait: None };
-            match town.client().await.create(&CreateInstance::for_owner(&owner), Some(&key), prefer).await {
+            match town.client.create(&CreateInstance::for_owner(&owner), Some(&key), prefer).await {
                 Ok(created) => match created.outcome {
                     Outcome::Accepted { operation, .. } => break operation.id,
                     Outcome::Done(instance) => break 'made instance.id,
@@ -100,7 +94,7 @@ async fn live(town: &Town, number: usize) -> Story {
         };
         loop {
             in_time();
-            match town.client().await.operation(operation).await {
+            match town.client.operation(operation).await {
                 Ok(operation) if operation.status == OperationStatus::Succeeded => break 'made operation.instance_id,
                 Ok(operation) if operation.status.is_over() => break,
                 Ok(_) | Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
@@ -109,7 +103,7 @@ async fn live(town: &Town, number: usize) -> Story {
     };
     story.instance = Some(instance);
     if number.is_multiple_of(DESTROYED_ONE_IN) {
-        while !matches!(town.client().await.destroy(instance, Some("enough")).await, Ok(done) if done.finalized) {
+        while !matches!(town.client.destroy(instance, Some("enough")).await, Ok(done) if done.finalized) {
             in_time();
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -158,7 +152,7 @@ async fn registry_records_and_billing_agree_whatever_was_lost_between_them() {
     std::fs::write(home.path().join("freehold.toml"), config).unwrap();
     let (server, client) = start(&home);
     billing.fail_by_chance(WRONG, 11);
-    let town = Arc::new(Town { client: RwLock::new(client), billing, proxy });
+    let town = Arc::new(Town { client, billing, proxy });
 
     let (count, began) = (provisions(), Instant::now());
     let places = Arc::new(Semaphore::new(AT_ONCE));
@@ -187,7 +181,7 @@ async fn registry_records_and_billing_agree_whatever_was_lost_between_them() {
 
     town.proxy.heal();
     town.billing.heal();
-    let client = town.client().await;
+    let client = &town.client;
     let began = Instant::now();
     loop {
         let metrics = server.get("/metrics").body.to_string();

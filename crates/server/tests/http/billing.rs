@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use freehold_domain::ids::{InstanceId, SubscriptionId};
 use freehold_domain::lease::{PriceVersion, TierName};
 use freehold_domain::owner::Context;
-use freehold_domain::resource::Outcome;
+use freehold_domain::resource::{Outcome, Rejection, RejectionClass};
 use freehold_engine::local_billing::LocalBilling;
 use freehold_engine::ports::{Billing, Entitlement, EntitlementRefused, SubscriptionTerms};
 use tokio::sync::watch;
@@ -55,6 +55,10 @@ impl Billing for MoodyBilling {
     }
 
     async fn end(&self, instance: InstanceId, reason: &str) -> Outcome<()> {
+        if *self.mood.borrow() == Mood::Denies {
+            let detail = "the key is not known here".to_owned();
+            return Outcome::Rejected(Rejection { class: RejectionClass::Unauthorized, detail });
+        }
         self.local.end(instance, reason).await
     }
 }

@@ -12,6 +12,7 @@ use freehold_engine::world::World;
 use freehold_store::SqliteStore;
 use serde_json::{Value, json};
 
+use crate::billing::Mood;
 use crate::server::{Land, Options, Server};
 
 fn because() -> Because {
@@ -146,6 +147,11 @@ async fn a_released_instance_whose_row_came_back_is_marked_again() {
     restored.insert(before.row.unwrap(), &because()).await.unwrap();
     restored.subscription_put(before.subscription.unwrap(), &because()).await.unwrap();
     let world = server.world_over(restored.clone());
+    server.billing.send_replace(Mood::Denies);
+    assert!(Walk::default().pass(&world, 10).await.is_err());
+    let kept = view(&restored, instance).await;
+    assert!(kept.subscription_is_active(), "what billing has not ended is not marked as ended");
+    server.billing.send_replace(Mood::Well);
     assert_eq!(Walk::default().pass(&world, 10).await, Ok(1));
     let after = view(&restored, instance).await;
     assert!(after.closed && !after.subscription_is_active(), "{after:?}");

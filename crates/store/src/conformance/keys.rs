@@ -72,11 +72,11 @@ pub async fn old_idempotency_records_are_forgotten(bench: Arc<Bench>) {
 pub async fn a_message_is_new_once(bench: Arc<Bench>) {
     let keep_until = bench.now().plus(Duration::from_secs(60));
     assert_eq!(bench.store.delivery_is_known("msg_1").await, Ok(false));
-    assert_eq!(bench.store.delivery_is_new("msg_1", keep_until).await, Ok(true));
+    assert_eq!(bench.store.delivery_put("msg_1", keep_until).await, Ok(()));
     assert_eq!(bench.store.delivery_is_known("msg_1").await, Ok(true));
-    assert_eq!(bench.store.delivery_is_new("msg_1", keep_until).await, Ok(false));
+    assert_eq!(bench.store.delivery_put("msg_1", keep_until).await, Ok(()));
     assert_eq!(bench.store.delivery_is_known("msg_2").await, Ok(false));
     bench.clock.advance(Duration::from_secs(61));
-    assert_eq!(bench.store.delivery_is_new("msg_2", bench.now()).await, Ok(true));
+    assert_eq!(bench.store.delivery_put("msg_2", bench.now()).await, Ok(()));
     assert_eq!(bench.store.delivery_is_known("msg_1").await, Ok(false), "what cannot come again is forgotten");
 }

@@ -86,12 +86,12 @@ pub(super) fn delivery_is_known(db: Db<'_>, id: &str) -> Result<bool, StoreError
     Ok(found.is_some())
 }
 
-/// Whether a message arrives for the first time. Messages that cannot arrive again are forgotten on the way.
-pub(super) fn delivery_is_new(tx: Tx<'_>, id: &str, keep_until: Timestamp) -> Result<bool, StoreError> {
+/// Puts a message's id on record. Messages that cannot arrive again are forgotten on the way.
+pub(super) fn delivery_put(tx: Tx<'_>, id: &str, keep_until: Timestamp) -> Result<(), StoreError> {
     tx.run("DELETE FROM deliveries WHERE keep_until < ?1", params![tx.now().as_micros()])?;
-    let written = tx.run(
+    tx.run(
         "INSERT INTO deliveries (id, keep_until) VALUES (?1, ?2) ON CONFLICT (id) DO NOTHING",
         params![id, keep_until.as_micros()],
     )?;
-    Ok(written == 1)
+    Ok(())
 }

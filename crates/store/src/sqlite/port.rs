@@ -111,9 +111,9 @@ impl Store for SqliteStore {
         self.point(|db| keys::delivery_is_known(db, id))
     }
 
-    async fn delivery_is_new(&self, id: &str, keep_until: Timestamp) -> Result<bool, StoreError> {
+    async fn delivery_put(&self, id: &str, keep_until: Timestamp) -> Result<(), StoreError> {
         let id = id.to_owned();
-        self.write(move |tx| keys::delivery_is_new(tx, &id, keep_until)).await
+        self.write(move |tx| keys::delivery_put(tx, &id, keep_until)).await
     }
 
     async fn owner_anonymize(

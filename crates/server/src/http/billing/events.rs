@@ -86,7 +86,7 @@ pub(crate) async fn events(
         };
         let changed = changed.map_err(|error| problems::work(&error, uuid(instance.as_bytes())))?;
         let keep_until = control_plane.world().clock.now().plus(KEPT);
-        store.delivery_is_new(&id, keep_until).await.map_err(refuse)?;
+        store.delivery_put(&id, keep_until).await.map_err(refuse)?;
         Ok::<_, Refusal>(changed)
     };
     let changed = finishing(taking).await?;
