@@ -15,7 +15,7 @@ use freehold_domain::plan::Capabilities;
 use freehold_domain::route::Endpoint;
 use freehold_domain::time::Timestamp;
 use freehold_engine::ident::Idents;
-use freehold_engine::ports::{Clock, Installation, Provider, Store};
+use freehold_engine::ports::{Clock, Installation, Provider, Share, Store};
 use freehold_engine::reconcilers::{drift, due, janitor};
 use freehold_engine::world::Template;
 use freehold_providers::fake::{FakeCloud, FakeProvider};
@@ -285,7 +285,7 @@ impl Town {
         let executor = self.nodes[node].executor.clone();
         let world = self.nodes[node].world().clone();
         self.begin(node, "timers", async move {
-            let Ok(due) = due::pass(&world, 16).await else { return "timers unread".to_owned() };
+            let Ok(due) = due::pass(&world, 16, Share::ALL).await else { return "timers unread".to_owned() };
             let mut told = Vec::new();
             for operation in due.operations {
                 told.push(format!("{operation}: {:?}", executor.work_once(operation).await));

@@ -22,8 +22,8 @@ use freehold_engine::ports::{
     Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, Because, Billing,
     Blueprint, ContextPeek, DestroyAccepted, Entitlement, EntitlementRefused, IdempotencyKey, Ident, Installation,
     InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord, LogQuery, LogReader, LogsUnavailable, Made,
-    OperationView, Order, OwnedPage, Provider, RecordChange, Records, RecordsError, Registered, RouteEntry, StillThere,
-    Store, StoreError, Stuck, SubscriptionTerms, Unanswered, UnresolvedSummary, WorkAccepted,
+    OperationView, Order, OwnedPage, Provider, RecordChange, Records, RecordsError, Registered, RouteEntry, Share,
+    StillThere, Store, StoreError, Stuck, SubscriptionTerms, Unanswered, UnresolvedSummary, WorkAccepted,
 };
 
 use crate::tasks::Yield;
@@ -122,7 +122,7 @@ wire! { Store:
     async owner_anonymize(owner: &Owner, pseudonym: &Owner, spec: FrozenSpec) -> Result<Result<u64, StillThere>, StoreError>;
     async hurry(operation: OperationId) -> Result<(), StoreError>;
     async node_returned(node: &NodeId, incarnation: u64) -> Result<u64, StoreError>;
-    async due_list(limit: usize) -> Result<Vec<OperationId>, StoreError>;
+    async due_list(limit: usize, share: Share) -> Result<Vec<OperationId>, StoreError>;
     async due_next() -> Result<Option<Timestamp>, StoreError>;
     async checks_due(limit: usize) -> Result<Vec<InstanceId>, StoreError>;
     async stuck_list(before: Timestamp, limit: usize) -> Result<Vec<Stuck>, StoreError>;
@@ -140,12 +140,18 @@ wire! { Store:
     async key_list() -> Result<Vec<KeyRecord>, StoreError>;
     async key_create(key: KeyRecord) -> Result<(), StoreError>;
     async key_revoke(id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
+    async latest_at() -> Result<Option<Timestamp>, StoreError>;
+    async made_at() -> Result<Timestamp, StoreError>;
     wrote settle(lease: &Lease, settle: Settle, answer: Option<Answer>) -> Result<Run, StoreError>;
     wrote repair(proof: CanonicalSuccess, endpoint: Endpoint, actor: Actor, at: Timestamp, check_at: Timestamp, answer: Option<Answer>) -> Result<Result<Run, IllegalTransition>, StoreError>;
     wrote watched(instance: InstanceId, epoch: Epoch, state: RuntimeState, at: Timestamp, check_at: Timestamp, settled_after: Duration) -> Result<(), StoreError>;
     wrote witness(instance: InstanceId, kind: EventKind, actor: Actor, at: Timestamp, detail: String) -> Result<(), StoreError>;
     plain violations() -> Vec<(freehold_domain::invariants::Invariant, u64)>;
     {
+        async fn close(&self) {
+            self.port.close().await;
+        }
+
         async fn admit(&self, admission: Admission) -> Result<Admitted, AdmitRefused> {
             let asked_at = self.post.monotonic();
             Yield::default().await;

@@ -8,6 +8,7 @@
 pub mod conformance;
 pub mod lock;
 pub mod postgres;
+mod shared;
 pub mod sqlite;
 
 pub use lock::{DataDirLock, LockError};

@@ -4,7 +4,9 @@ mod billing;
 mod clock;
 mod driver;
 mod meter;
+mod nodes;
 mod provider;
+mod quarantine;
 mod records;
 mod store;
 
@@ -12,10 +14,12 @@ pub use billing::{Billing, Entitlement, EntitlementRefused, SubscriptionTerms};
 pub use clock::{Clock, Entropy};
 pub use driver::{Driver, Gap, Gaps, NoGaps, Render};
 pub use meter::{Meter, NoMeter};
+pub use nodes::{NodeBeat, NodeOrders, NodeRecord, Nodes, Share};
 pub use provider::{
     Blueprint, Claim, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, OwnedResource, Provider,
     Survey, Tags, Unanswered, Unfit,
 };
+pub use quarantine::{Quarantine, Quarantined};
 pub use records::{Because, RecordChange, Records, RecordsError};
 pub use store::{
     Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, AuditRecord, Claimed,

@@ -26,6 +26,8 @@ use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{Bid, Commission, Note, Refused, Run, Settle, Unclaimable, Work, WorkRefused};
 use freehold_domain::time::Timestamp;
 
+use super::Share;
+
 /// A transaction that did not answer "done".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -566,8 +568,8 @@ pub trait Store: Send + Sync {
     /// Rings the timers of everything that earlier lives of a node held. Answers how many.
     async fn node_returned(&self, node: &NodeId, incarnation: u64) -> Result<u64, StoreError>;
 
-    /// Operations whose timer has rung, longest first.
-    async fn due_list(&self, limit: usize) -> Result<Vec<OperationId>, StoreError>;
+    /// Operations whose timer has rung, longest first; those of `share` before others, where a store has shares.
+    async fn due_list(&self, limit: usize, share: Share) -> Result<Vec<OperationId>, StoreError>;
 
     /// When the next timer rings, if one is set.
     async fn due_next(&self) -> Result<Option<Timestamp>, StoreError>;
@@ -622,4 +624,13 @@ pub trait Store: Send + Sync {
 
     /// Revokes an API key.
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError>;
+
+    /// The latest time on record: of the last event, and of everything that is not over.
+    async fn latest_at(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// When the registry was made.
+    async fn made_at(&self) -> Result<Timestamp, StoreError>;
+
+    /// Takes no more writes, and finishes those that wait.
+    async fn close(&self);
 }

@@ -4,7 +4,7 @@
 use freehold_domain::ids::OperationId;
 use freehold_domain::time::Timestamp;
 
-use crate::ports::StoreError;
+use crate::ports::{Share, StoreError};
 use crate::world::World;
 
 /// What a pass found.
@@ -16,12 +16,12 @@ pub struct Due {
     pub next: Option<Timestamp>,
 }
 
-/// Lists what is due, at most `limit`.
+/// Lists what is due, at most `limit`, that of `share` first.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer.
-pub async fn pass(world: &World, limit: usize) -> Result<Due, StoreError> {
-    let operations = world.store.due_list(limit).await?;
+pub async fn pass(world: &World, limit: usize, share: Share) -> Result<Due, StoreError> {
+    let operations = world.store.due_list(limit, share).await?;
     let next = if operations.is_empty() { world.store.due_next().await? } else { None };
     Ok(Due { operations, next })
 }

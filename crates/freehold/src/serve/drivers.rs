@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_engine::executor::{Executor, Worked};
-use freehold_engine::ports::{Claimed, Driver};
+use freehold_engine::ports::{Claimed, Driver, Share};
 use freehold_engine::reconcilers::{billing, drift, due, expiry, janitor, records, stuck};
 use freehold_engine::world::World;
 use freehold_server::{Hub, Probe};
@@ -257,7 +257,7 @@ impl Running {
     /// Runs what is due, and answers how long to wait until the next look.
     async fn run_due(&self) -> Duration {
         self.pulse.beat();
-        let due = match due::pass(&self.world, DUE_AT_ONCE).await {
+        let due = match due::pass(&self.world, DUE_AT_ONCE, Share::ALL).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::warn!(%error, "the timers could not be read");
@@ -408,6 +408,7 @@ mod tests {
     use freehold_server::Metrics;
     use freehold_store::{CommitFault, SqliteOptions, SqliteStore};
 
+    use super::super::registry::Registry;
     use super::super::wiring::{Identity, Wired};
     use super::super::{DataFolder, SystemClock};
     use super::*;
@@ -416,7 +417,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(30);
 
     /// A node that runs nothing by itself, over a store that refuses commits while `refuses`.
-    fn wired(folder: &DataFolder, refuses: &Arc<AtomicBool>) -> Wired {
+    fn wired(folder: &DataFolder, refuses: &Arc<AtomicBool>) -> (Wired, Arc<SqliteStore>) {
         let config = Config::load(&Sources::default()).unwrap();
         let clock = Arc::new(SystemClock::new());
         let asked = Arc::clone(refuses);
@@ -430,7 +431,9 @@ mod tests {
         };
         let store = Arc::new(SqliteStore::open(options).unwrap());
         let roles = Roles { executor: false, ..Roles::ALL };
-        Wired::new(&config, roles, folder, clock, store, Metrics::new(), identity).unwrap()
+        let registry = Registry { store: store.clone(), records: store.clone() };
+        let wired = Wired::new(&config, roles, folder, clock, registry, Metrics::new(), identity).unwrap();
+        (wired, store)
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -438,7 +441,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(temp.path()).unwrap();
         let refuses = Arc::new(AtomicBool::new(false));
-        let Wired { world, store, admitted, timers, .. } = wired(&folder, &refuses);
+        let (Wired { world, admitted, timers, .. }, store) = wired(&folder, &refuses);
         let request = Provision {
             caller: Caller { actor: Actor::Platform, request_id: "r".into() },
             context: Context::new("user:alice".parse().unwrap(), None).unwrap(),

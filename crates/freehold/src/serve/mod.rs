@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use freehold_domain::lease::Holder;
+
 use freehold_server::{Bounds, Metrics, router};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -89,8 +90,8 @@ impl Serve {
         let metrics = Metrics::new();
         let database = registry::path(&config, folder.path())?;
         let _database_lock = lock_database(&database)?;
-        let store = registry::open(&database, clock.clone(), &config, &metrics)?;
-        let store = Arc::new(store);
+        let registry = registry::open(&database, clock.clone(), &config, &metrics)?;
+        let store = registry.store.clone();
         if let Some(last) = store.latest_at().await.map_err(|error| Failure::failed(error.to_string()))? {
             clock.not_before(last);
         }
@@ -108,7 +109,7 @@ impl Serve {
             roles = %self.roles,
             "starting"
         );
-        let wired = Wired::new(&config, self.roles, &folder, clock, store, metrics, identity)?;
+        let wired = Wired::new(&config, self.roles, &folder, clock, registry, metrics, identity)?;
 
         let shutdown = CancellationToken::new();
         let duties = Duties {

@@ -4,12 +4,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use freehold_domain::lease::LeaseTerm;
+use freehold_engine::ports::{Records, Store};
 use freehold_server::Metrics;
 use freehold_store::{MigrateError, OpenError, SqliteOptions, SqliteStore, migrate};
 
 use super::clock::SystemClock;
 use crate::config::Config;
 use crate::exit::Failure;
+
+/// The registry, and the records that are in the same database.
+pub(crate) struct Registry {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) records: Arc<dyn Records>,
+}
+
+impl From<SqliteStore> for Registry {
+    fn from(store: SqliteStore) -> Self {
+        let store = Arc::new(store);
+        Self { store: store.clone(), records: store }
+    }
+}
 
 /// Where the database is.
 ///
@@ -31,11 +45,11 @@ pub(crate) fn open(
     clock: Arc<SystemClock>,
     config: &Config,
     metrics: &Arc<Metrics>,
-) -> Result<SqliteStore, Failure> {
+) -> Result<Registry, Failure> {
     let term = LeaseTerm(config.timing.lease.get());
     let metrics = metrics.clone();
     let options = SqliteOptions::file(path, clock, term).watch_commits(move |took| metrics.store_commit(took));
-    SqliteStore::open(options).map_err(|error| refused(path, error))
+    Ok(SqliteStore::open(options).map_err(|error| refused(path, error))?.into())
 }
 
 /// Opens an existing database for one command, beside a server or without one.

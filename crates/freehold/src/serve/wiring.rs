@@ -13,7 +13,7 @@ use freehold_domain::route::Endpoint;
 use freehold_engine::control_plane::ControlPlane;
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
-use freehold_engine::ports::{Billing, Claimed, Installation, KeyRole, Provider, Records};
+use freehold_engine::ports::{Billing, Claimed, Installation, KeyRole, Provider, Records, Store};
 use freehold_engine::spec::Vault;
 use freehold_engine::world::{Policy, Template, Tier, World};
 use freehold_providers::docker::DockerProvider;
@@ -23,7 +23,6 @@ use freehold_providers::process::{ProcessOptions, ProcessProvider};
 use freehold_server::{
     AnswerRenderer, Hub, JwksTiming, Keys, Metrics, Probe, ServerParts, Settings, UserKeys, UserTokens,
 };
-use freehold_store::SqliteStore;
 use freehold_store::postgres::{Options as RecordsOptions, PostgresRecords};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +31,7 @@ use super::clock::{SystemClock, SystemEntropy};
 use super::drivers::{HINTS_MAX, Hints};
 use super::folder::{DataFolder, unusable};
 use super::gaps;
+use super::registry::Registry;
 use crate::config::{BillingKind, Config, FakeConfig, FlyConfig, Jwt, ProviderConfig, Roles, SecretSource, UsersRun};
 use crate::exit::Failure;
 
@@ -60,7 +60,7 @@ const THIS_PROGRAM: &str = "freehold";
 /// Everything that a node is made of, before anything runs.
 pub(super) struct Wired {
     pub(super) world: Arc<World>,
-    pub(super) store: Arc<SqliteStore>,
+    pub(super) store: Arc<dyn Store>,
     pub(super) hub: Arc<Hub>,
     pub(super) metrics: Arc<Metrics>,
     /// Operations that this node admitted and is to run.
@@ -87,7 +87,7 @@ impl Wired {
         roles: Roles,
         folder: &DataFolder,
         clock: Arc<SystemClock>,
-        store: Arc<SqliteStore>,
+        registry: Registry,
         metrics: Arc<Metrics>,
         identity: Identity,
     ) -> Result<Self, Failure> {
@@ -97,13 +97,11 @@ impl Wired {
         let idents = Idents::new(install, &mac_key);
         let (sender, admitted) = mpsc::channel(HINTS_MAX);
         let (hub, timers) = (Hub::new(), Arc::new(Notify::new()));
-        let records = records_elsewhere(config)?;
+        let Registry { store, records } = registry;
+        let elsewhere = records_elsewhere(config)?;
         let world = World {
             store: store.clone(),
-            records: match records {
-                Some(elsewhere) => elsewhere,
-                None => store.clone(),
-            },
+            records: elsewhere.unwrap_or(records),
             records_elsewhere: !config.records.url.is_empty(),
             billing: billing(config, &clock, &entropy)?,
             providers: providers(config, folder.path(), &idents)?,

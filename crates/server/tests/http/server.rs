@@ -16,7 +16,7 @@ use freehold_engine::executor::{Executor, Worked};
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
 use freehold_engine::ports::{
-    Billing, Claimed, Clock, Driver, Entropy, KeyRecord, KeyRole, NoGaps, Provider, Records, Render, Store,
+    Billing, Claimed, Clock, Driver, Entropy, KeyRecord, KeyRole, NoGaps, Provider, Records, Render, Share, Store,
 };
 use freehold_engine::reconcilers::due;
 use freehold_engine::spec::Vault;
@@ -422,7 +422,7 @@ async fn drive(
                 });
             }
             _ = ticks.tick() => {
-                let Ok(due) = due::pass(&world, 16).await else { continue };
+                let Ok(due) = due::pass(&world, 16, Share::ALL).await else { continue };
                 for operation in due.operations {
                     let executor = executor.clone();
                     tokio::spawn(async move { executor.work_once(operation).await });

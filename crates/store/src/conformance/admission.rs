@@ -9,7 +9,7 @@ use freehold_domain::ledger::Refusal;
 use freehold_domain::operation::OperationStatus;
 use freehold_domain::reservation::Status;
 use freehold_domain::run::Then;
-use freehold_engine::ports::{AdmitRefused, Admitted, AuditQuery, ContextPeek};
+use freehold_engine::ports::{AdmitRefused, Admitted, AuditQuery, ContextPeek, Share};
 use tokio::task::JoinSet;
 
 use super::{Bench, TERM, failure, key, lease, member, node, user};
@@ -203,7 +203,7 @@ pub async fn work_that_nobody_holds_is_due_at_once(bench: Arc<Bench>) {
     admission.asked = bench.asked_of_others();
     let run = bench.take(admission).await;
     assert_eq!((run.operation.status, run.operation.holder.as_ref()), (OperationStatus::Waiting, None));
-    assert_eq!(bench.store.due_list(10).await, Ok(vec![run.operation.id]));
+    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![run.operation.id]));
     let (run, lease) = bench.store.claim(run.operation.id, &node("b")).await.expect("answers").expect("it is due");
     assert_eq!((lease.epoch, &lease.holder), (Epoch::new(2), &node("b")));
     assert_eq!(run.operation.status, OperationStatus::Running);

@@ -3,46 +3,23 @@
 use freehold_domain::event::{Actor, Event, EventKind};
 use freehold_domain::ids::InstanceId;
 use freehold_domain::owner::Context;
-use freehold_domain::protection::{Protection, stands};
 use freehold_domain::time::Timestamp;
-use freehold_engine::audit::{GENESIS, hash};
 use freehold_engine::ports::{AuditPage, AuditQuery, AuditRecord, Listed, StoreError};
 use rusqlite::params;
 
 use super::db::{Columns, Db, count, limit};
-use super::error::corrupt;
-use super::names;
 use super::tx::Tx;
-
-/// Where a context's chain ends.
-struct Chain {
-    seq: u64,
-    head: [u8; 32],
-}
-
-/// One event in its place in the chain.
-struct Link<'e> {
-    seq: u64,
-    prev: [u8; 32],
-    hash: [u8; 32],
-    event: &'e Event,
-}
-
-impl Chain {
-    fn link<'e>(&mut self, context: &Context, event: &'e Event) -> Link<'e> {
-        let prev = if stands(Protection::AuditIsChained) { self.head } else { GENESIS };
-        self.seq += 1;
-        self.head = hash(&prev, context, self.seq, event);
-        Link { seq: self.seq, prev, hash: self.head, event }
-    }
-}
+use crate::shared::chain::{Chain, Link};
+use crate::shared::corrupt;
+use crate::shared::names;
+use crate::shared::sentences;
 
 const INSERT: &str = "\
     INSERT INTO audit (context_id, seq, kind, instance_id, operation_id, epoch, status, actor, at, detail, prev_hash, \
         hash) \
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-fn insert(db: Db<'_>, context_id: i64, link: &Link<'_>) -> Result<(), StoreError> {
+fn insert(db: Db<'_>, context_id: i64, link: &Link) -> Result<(), StoreError> {
     let Link { seq, prev, hash, event } = link;
     let Event { kind, instance, operation, epoch, status, actor, at, detail } = event;
     db.run(
@@ -86,7 +63,7 @@ pub(super) fn append(db: Db<'_>, context_id: i64, context: &Context, events: &[E
 
 /// Puts a context on record that was never seen, with its first events. Answers its row.
 pub(super) fn begin(db: Db<'_>, context: &Context, events: &[Event]) -> Result<i64, StoreError> {
-    let mut chain = Chain { seq: 0, head: GENESIS };
+    let mut chain = Chain::NEW;
     let links: Vec<_> = events.iter().map(|event| chain.link(context, event)).collect();
     db.run(
         "INSERT INTO contexts (owner, assigned_user, audit_seq, audit_head) VALUES (?1, ?2, ?3, ?4)",
@@ -102,7 +79,7 @@ pub(super) fn begin(db: Db<'_>, context: &Context, events: &[Event]) -> Result<i
 /// Makes the chain of a context anew, because whose it is has another name now.
 pub(super) fn chain_anew(tx: Tx<'_>, context_id: i64, context: &Context) -> Result<(), StoreError> {
     let lines = tx.all(OF_CONTEXT, params![context_id], record)?;
-    let mut chain = Chain { seq: 0, head: GENESIS };
+    let mut chain = Chain::NEW;
     for AuditRecord { position, event, .. } in &lines {
         let Link { prev, hash, .. } = chain.link(context, event);
         tx.run(
@@ -127,18 +104,8 @@ pub(super) fn witness(
     detail: &str,
 ) -> Result<(), StoreError> {
     let loaded = tx.run_of(instance)?;
-    let reservation = &loaded.run.reservation;
-    let event = Event {
-        kind,
-        instance,
-        operation: reservation.operation,
-        epoch: reservation.epoch,
-        status: reservation.status.name(),
-        actor,
-        at,
-        detail: detail.to_owned(),
-    };
-    append(*tx, loaded.context_id, &reservation.context, &[event])
+    let event = sentences::witness(&loaded.run, kind, actor, at, detail);
+    append(*tx, loaded.context_id, &loaded.run.reservation.context, &[event])
 }
 
 macro_rules! select {

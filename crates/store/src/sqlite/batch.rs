@@ -20,8 +20,9 @@ use tokio::sync::oneshot;
 use super::Place;
 use super::connect;
 use super::db::Db;
-use super::error::{at_commit, before_commit, corrupt};
+use super::error::{at_commit, before_commit};
 use super::tx::{Desk, Tx};
+use crate::shared::corrupt;
 
 /// What a test lets happen to a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,9 @@ use freehold_engine::ports::StoreError;
 use rusqlite::types::{FromSql, ValueRef};
 use rusqlite::{Connection, Params, Row};
 
-use super::error::{before_commit, corrupt};
-use super::names::Named;
+use super::error::before_commit;
+use crate::shared::corrupt;
+use crate::shared::names::Named;
 
 /// A connection to read from, or to write to inside a transaction. Statements are prepared once.
 #[derive(Clone, Copy)]

@@ -9,9 +9,9 @@ use freehold_domain::reservation::FrozenSpec;
 use freehold_engine::ports::{StillThere, StoreError};
 use rusqlite::params;
 
-use super::error::corrupt;
 use super::tx::Tx;
 use super::{audit, db::Columns};
+use crate::shared::corrupt;
 
 /// Puts `pseudonym` in the place of `owner`. Answers how many instances that were.
 pub(super) fn owner(

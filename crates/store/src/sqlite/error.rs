@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::shared::corrupt;
 use freehold_engine::ports::{RecordsError, StoreError};
 use rusqlite::ErrorCode;
 
@@ -38,11 +39,6 @@ fn advice(error: &rusqlite::Error) -> &'static str {
         }
         Some(_) | None => "SQLite refused",
     }
-}
-
-/// Something in a row that does not belong there.
-pub(super) fn corrupt(what: impl Into<String>) -> StoreError {
-    StoreError::Corrupt(what.into())
 }
 
 /// An error before the commit: surely nothing was written.

@@ -5,8 +5,8 @@ use freehold_engine::ports::{Installation, KeyRecord, StoreError};
 use rusqlite::params;
 
 use super::db::{Columns, Db, limit, micros};
-use super::error::corrupt;
 use super::tx::Tx;
+use crate::shared::corrupt;
 
 /// What all nodes share; the first proposal is kept.
 pub(super) fn installation(tx: Tx<'_>, proposed: &Installation) -> Result<Installation, StoreError> {

@@ -2,14 +2,13 @@
 
 use freehold_domain::ids::OperationId;
 use freehold_domain::lease::{Holder, Lease, NodeId};
-use freehold_domain::protection::{Protection, stands};
-use freehold_domain::run::{self, Hold, Note, Run, Then, Unclaimable};
+use freehold_domain::run::{Run, Unclaimable};
 use freehold_engine::ports::StoreError;
 use rusqlite::params;
 
 use super::db::{Db, count};
-use super::error::corrupt;
 use super::tx::Tx;
+use crate::shared::sentences;
 
 /// The instance of an operation, and whether the operation is the one at hand.
 const AT_HAND: &str = "\
@@ -28,17 +27,7 @@ pub(super) fn claim(
     if !at_hand {
         return Ok(Err(Unclaimable::Over));
     }
-    let loaded = tx.run_of(instance)?;
-    // The clock may jump; an instance's time does not run backwards.
-    let now = tx.now().max(loaded.run.reservation.updated_at);
-    match run::claimed(&loaded.run, &Hold { holder: holder.clone(), until: tx.lease_until() }, now) {
-        Err(unclaimable) => Ok(Err(unclaimable)),
-        Ok(change) => {
-            tx.write(&loaded, &change, None)?;
-            let lease = change.run.lease().ok_or_else(|| corrupt("a claim that nobody holds"))?;
-            Ok(Ok((change.run, lease)))
-        }
-    }
+    tx.say(instance, |run, moment| sentences::claim(run, holder, moment))
 }
 
 /// The fence is in the statement: holder and epoch are the lease's. A lease that lapsed and that nobody claimed is
@@ -65,23 +54,9 @@ pub(super) fn renew(tx: Tx<'_>, leases: &[Lease]) -> Result<Vec<bool>, StoreErro
 /// Gives leases back: each operation rests until now. Leases that are lost already have nothing to give.
 pub(super) fn give_back(tx: Tx<'_>, leases: &[Lease]) -> Result<(), StoreError> {
     for lease in leases {
-        let loaded = match tx.run_of(lease.instance) {
-            Ok(loaded) => loaded,
-            Err(StoreError::Missing(_)) => continue,
+        match tx.say(lease.instance, |run, moment| Ok(sentences::give_back(run, lease, moment))) {
+            Ok(()) | Err(StoreError::Missing(_)) => {}
             Err(error) => return Err(error),
-        };
-        let operation = &loaded.run.operation;
-        let theirs = operation.id == lease.operation && operation.holder.as_ref() == Some(&lease.holder);
-        let mut held = lease.epoch;
-        if !stands(Protection::LeaseIsItsHolders) {
-            held = loaded.run.reservation.epoch;
-        } else if !theirs {
-            continue;
-        }
-        let now = tx.now();
-        let rest = Note { at: now, finding: None, then: Then::Rest(now) };
-        if let Ok(change) = run::noted(&loaded.run, held, &rest) {
-            tx.write(&loaded, &change, None)?;
         }
     }
     Ok(())

@@ -1,14 +1,13 @@
 //! The registry and the records in one SQLite file.
 //!
 //! Read in this order: `migrations/` (what there is), `batch` (how it is written), `tx` (how a change of the domain's
-//! becomes rows), `admit`, `lease`, `journal`, `accept` (the sentences), `port` (which sentence each method is).
+//! becomes rows), `admit`, `lease`, `take_in` and `shared::sentences` (the sentences), `port` (which sentence each method is).
 //!
 //! - One connection writes. Requests that wait at the same time share one transaction and one sync; see `batch`.
 //! - What was answered is on disk: the log is synced at every commit.
 //! - Readers see only what was committed, and neither wait nor are waited for.
 //! - The domain decides inside the transaction; the fence is in the statement that writes.
 
-mod accept;
 mod admit;
 mod audit;
 mod batch;
@@ -18,13 +17,10 @@ mod db;
 mod describe;
 mod erase;
 mod error;
-mod journal;
-mod json;
 mod keys;
 mod leaks;
 mod lease;
 pub mod migrate;
-mod names;
 mod port;
 mod readers;
 mod records;
@@ -43,10 +39,9 @@ use std::time::Duration;
 
 use freehold_domain::invariants::Invariant;
 use freehold_domain::lease::LeaseTerm;
-use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{Clock, StoreError};
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
 
 use batch::{CommitWatch, Core, Counters, FaultHook, Pending};
 use db::Db;
@@ -177,17 +172,6 @@ impl SqliteStore {
         Ok(Self { desk, counters, mode: Mode::Threads { queue: Some(queue), readers, threads, log } })
     }
 
-    /// Takes no more writes, finishes those that wait, and empties the log. Reads go on.
-    pub async fn close(&self) {
-        if let Mode::Threads { queue: Some(queue), .. } = &self.mode {
-            let (done, closed) = oneshot::channel();
-            if queue.send(Message::Close(done)).await.is_ok() {
-                // An error means that the writer is gone already.
-                let _ = closed.await;
-            }
-        }
-    }
-
     /// What the store has done since it was opened.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -203,26 +187,10 @@ impl SqliteStore {
         }
     }
 
-    /// The latest time on record: of the last event, and of everything that is not over.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be read.
-    pub async fn latest_at(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.list(timers::latest).await
-    }
-
-    /// When the database was made: when it took the first step of its schema.
-    ///
-    /// # Errors
-    /// [`StoreError`] if it cannot be read.
-    pub async fn made_at(&self) -> Result<Timestamp, StoreError> {
-        self.list(timers::made_at).await
-    }
-
     /// How many violations of invariants were seen, by invariant.
     #[must_use]
     pub fn violations(&self) -> Vec<(Invariant, u64)> {
-        self.desk.violations()
+        self.desk.violations.seen()
     }
 
     /// Runs a request in a transaction, with whatever others wait at the same time. It may run more than once; see

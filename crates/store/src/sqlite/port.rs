@@ -19,15 +19,18 @@ use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
     Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, Because, ContextPeek,
     DestroyAccepted, IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord,
-    OperationView, RecordChange, Records, RecordsError, Registered, RouteEntry, StillThere, Store, StoreError, Stuck,
-    SubscriptionTerms, UnresolvedSummary, WorkAccepted,
+    OperationView, RecordChange, Records, RecordsError, Registered, RouteEntry, Share, StillThere, Store, StoreError,
+    Stuck, SubscriptionTerms, UnresolvedSummary, WorkAccepted,
 };
 
+use tokio::sync::oneshot;
+
 use super::error::of_records;
+use super::writer::Message;
 use super::{
-    SqliteStore, accept, admit, audit, change_log, describe, erase, journal, keys, leaks, lease, records, take_in,
-    timers,
+    Mode, SqliteStore, admit, audit, change_log, describe, erase, keys, leaks, lease, records, take_in, timers,
 };
+use crate::shared::sentences::{self, Repair, Watched};
 
 #[async_trait]
 impl Store for SqliteStore {
@@ -61,12 +64,13 @@ impl Store for SqliteStore {
 
     async fn note(&self, lease: &Lease, note: Note) -> Result<Run, StoreError> {
         let lease = lease.clone();
-        self.write(move |tx| journal::note(tx, &lease, &note)).await
+        self.write(move |tx| tx.say(lease.instance, |run, _| sentences::note(run, &lease, &note))).await
     }
 
     async fn settle(&self, lease: &Lease, settle: Settle, answer: Option<Answer>) -> Result<Run, StoreError> {
         let lease = lease.clone();
-        self.write(move |tx| journal::settle(tx, &lease, &settle, answer.as_ref())).await
+        self.write(move |tx| tx.say(lease.instance, |run, _| sentences::settle(run, &lease, &settle, answer.as_ref())))
+            .await
     }
 
     async fn destroy_intent_set(
@@ -75,11 +79,12 @@ impl Store for SqliteStore {
         reason: Option<String>,
         asked: Asked,
     ) -> Result<DestroyAccepted, StoreError> {
-        self.write(move |tx| accept::destroy(tx, instance, reason.as_deref(), &asked)).await
+        self.write(move |tx| tx.say(instance, |run, at| Ok(sentences::destroy(run, reason.as_deref(), &asked, at))))
+            .await
     }
 
     async fn work_begin(&self, instance: InstanceId, work: Work, asked: Asked) -> Result<WorkAccepted, StoreError> {
-        self.write(move |tx| accept::work(tx, instance, &work, &asked)).await
+        self.write(move |tx| tx.say(instance, |run, at| Ok(sentences::work(run, &work, &asked, at)))).await
     }
 
     async fn take_in(&self, bid: Bid, resources: Vec<Resource>, asked: Asked) -> Result<Option<Run>, StoreError> {
@@ -134,7 +139,7 @@ impl Store for SqliteStore {
         leak: LeakId,
         asked: Asked,
     ) -> Result<Run, StoreError> {
-        self.write(move |tx| accept::sweep(tx, instance, held, &found, leak, &asked)).await
+        self.write(move |tx| tx.say(instance, |run, at| sentences::sweep(run, held, &found, leak, &asked, at))).await
     }
 
     async fn repair(
@@ -146,7 +151,8 @@ impl Store for SqliteStore {
         check_at: Timestamp,
         answer: Option<Answer>,
     ) -> Result<Result<Run, IllegalTransition>, StoreError> {
-        self.write(move |tx| accept::repair(tx, &proof, &endpoint, actor, at, check_at, answer.as_ref())).await
+        let repair = Repair { proof, endpoint, actor, at, check_at, answer };
+        self.write(move |tx| tx.say(repair.proof.instance(), |run, _| Ok(sentences::repair(run, &repair)))).await
     }
 
     async fn release_override(
@@ -156,7 +162,8 @@ impl Store for SqliteStore {
         said: OperatorOverride,
         asked: Asked,
     ) -> Result<Result<Run, IllegalTransition>, StoreError> {
-        self.write(move |tx| accept::release_override(tx, instance, expected, &said, &asked)).await
+        self.write(move |tx| tx.say(instance, |run, at| sentences::release_override(run, expected, &said, &asked, at)))
+            .await
     }
 
     async fn hurry(&self, operation: OperationId) -> Result<(), StoreError> {
@@ -172,7 +179,8 @@ impl Store for SqliteStore {
         check_at: Timestamp,
         settled_after: Duration,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| journal::watched(tx, instance, epoch, &state, at, check_at, settled_after)).await
+        let saw = Watched { epoch, state, at, check_at, settled_after };
+        self.write(move |tx| tx.say(instance, |run, _| sentences::watched(run, &saw))).await
     }
 
     async fn witness(
@@ -203,7 +211,7 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn due_list(&self, limit: usize) -> Result<Vec<OperationId>, StoreError> {
+    async fn due_list(&self, limit: usize, _: Share) -> Result<Vec<OperationId>, StoreError> {
         let now = self.desk.clock.now();
         self.point(|db| timers::due(db, now, limit))
     }
@@ -262,7 +270,7 @@ impl Store for SqliteStore {
     }
 
     fn violations(&self) -> Vec<(Invariant, u64)> {
-        self.desk.violations()
+        self.desk.violations.seen()
     }
 
     async fn idempotency_purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
@@ -284,6 +292,24 @@ impl Store for SqliteStore {
     async fn key_revoke(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError> {
         let id = id.to_owned();
         self.write(move |tx| keys::revoke(tx, &id, at)).await
+    }
+
+    async fn latest_at(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.list(timers::latest).await
+    }
+
+    async fn made_at(&self) -> Result<Timestamp, StoreError> {
+        self.list(timers::made_at).await
+    }
+
+    async fn close(&self) {
+        if let Mode::Threads { queue: Some(queue), .. } = &self.mode {
+            let (done, closed) = oneshot::channel();
+            if queue.send(Message::Close(done)).await.is_ok() {
+                // An error means that the writer is gone already.
+                let _ = closed.await;
+            }
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use freehold_engine::ports::{Answer, IdempotencyKey, Registered, StoreError};
 use rusqlite::params;
 
 use super::db::{Columns, Db, count, micros};
-use super::error::corrupt;
-use super::{json, names};
+use crate::shared::corrupt;
+use crate::shared::{json, names};
 
 /// The columns of a reservation `r` in its context `c`.
 macro_rules! reservation_columns {

@@ -13,6 +13,7 @@ use freehold_domain::time::Timestamp;
 use freehold_engine::audit::{GENESIS, hash};
 use freehold_engine::ports::{Admission, AdmitRefused, Admitted, Asked, AuditQuery, Records, Store, UnresolvedSummary};
 use rusqlite::Connection;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::conformance::{TERM, TestClock, user};
@@ -100,18 +101,18 @@ fn a_request_that_fails_or_panics_harms_nobody_in_its_batch() {
     let mut first = admit_in(&mut batch, 1, "alice");
     let mut refused = admit_in(&mut batch, 2, "alice");
     let mut failed: Waiting<()> = put(&mut batch, |tx| {
-        admit::admit(tx, &admission(3, "half"))?.map_err(|_| error::corrupt("refused"))?;
-        Err(error::corrupt("on second thoughts"))
+        admit::admit(tx, &admission(3, "half"))?.map_err(|_| crate::shared::corrupt("refused"))?;
+        Err(crate::shared::corrupt("on second thoughts"))
     });
     let mut panicked: Waiting<()> = put(&mut batch, |tx| {
-        admit::admit(tx, &admission(4, "half"))?.map_err(|_| error::corrupt("refused"))?;
+        admit::admit(tx, &admission(4, "half"))?.map_err(|_| crate::shared::corrupt("refused"))?;
         panic!("a request that breaks, on purpose")
     });
     let mut last = admit_in(&mut batch, 5, "bob");
     core.run(&mut batch);
     assert!(is_taken(&mut first) && is_taken(&mut last));
     assert!(matches!(refused.try_recv().expect("answered"), Ok(Err(AdmitRefused::Conflict(_)))));
-    assert_eq!(failed.try_recv().expect("answered"), Err(error::corrupt("on second thoughts")));
+    assert_eq!(failed.try_recv().expect("answered"), Err(crate::shared::corrupt("on second thoughts")));
     assert!(matches!(panicked.try_recv().expect("answered"), Err(StoreError::Unavailable(_))));
     assert_eq!((count(&core.conn, "contexts"), count(&core.conn, "reservations")), (2, 2));
     assert_eq!(core.counters.stats(), Stats { requests: 5, batches: 1, commits: 1 });
@@ -394,7 +395,7 @@ async fn a_returned_node_rings_more_timers_than_fit_one_batch() {
     }
     let node = crate::conformance::node("a").node;
     assert_eq!(store.node_returned(&node, 2).await, Ok(held));
-    assert_eq!(store.due_list(10_000).await.expect("answers").len() as u64, held);
+    assert_eq!(store.due_list(10_000, freehold_engine::ports::Share::ALL).await.expect("answers").len() as u64, held);
     assert_eq!(store.node_returned(&node, 2).await, Ok(0), "they rang already");
 }
 

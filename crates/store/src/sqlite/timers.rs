@@ -6,8 +6,8 @@ use freehold_engine::ports::{StoreError, Stuck, UnresolvedSummary};
 use rusqlite::params;
 
 use super::db::{Columns, Db, limit};
-use super::error::corrupt;
-use super::json;
+use crate::shared::corrupt;
+use crate::shared::json;
 
 pub(super) const DUE: &str = "SELECT id FROM operations WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2";
 pub(super) const DUE_NEXT: &str = "SELECT min(due_at) FROM operations WHERE due_at IS NOT NULL";

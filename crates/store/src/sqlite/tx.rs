@@ -1,11 +1,9 @@
 //! What one request sees of the transaction it runs in, and how a change of the domain's is written.
 
-use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use freehold_domain::ids::InstanceId;
-use freehold_domain::invariants::{Invariant, check_change};
 use freehold_domain::lease::{Fenced, LeaseTerm};
 use freehold_domain::protection::{Protection, stands};
 use freehold_domain::run::{Change, LeakChange, Refused, Run};
@@ -14,8 +12,10 @@ use freehold_engine::ports::{Answer, Clock, StoreError};
 use rusqlite::params;
 
 use super::db::{Columns, Db};
-use super::error::corrupt;
 use super::{audit, leaks, rows};
+use crate::shared::corrupt;
+use crate::shared::desk::{Moment, Violations};
+use crate::shared::sentences::Said;
 
 /// What every request shares.
 pub(super) struct Desk {
@@ -23,34 +23,14 @@ pub(super) struct Desk {
     pub(super) clock: Arc<dyn Clock>,
     /// How long a lease lasts.
     pub(super) lease_term: LeaseTerm,
-    violations: Mutex<BTreeMap<Invariant, u64>>,
+    /// What was ever found broken.
+    pub(super) violations: Violations,
 }
 
 impl Desk {
     /// A desk on which nothing was ever found broken.
     pub(super) fn new(clock: Arc<dyn Clock>, lease_term: LeaseTerm) -> Self {
-        Self { clock, lease_term, violations: Mutex::default() }
-    }
-
-    /// How many violations were seen, by invariant.
-    pub(super) fn violations(&self) -> Vec<(Invariant, u64)> {
-        let seen = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.iter().map(|(invariant, times)| (*invariant, *times)).collect()
-    }
-
-    /// Counts what a change breaks. Nothing is refused for it: the check is a witness, not a judge.
-    fn check(&self, before: &Run, change: &Change) {
-        for violation in check_change(before, change) {
-            tracing::error!(
-                invariant = violation.invariant.name(),
-                instance = %change.run.reservation.instance,
-                operation = %change.run.operation.id,
-                detail = violation.detail,
-                "an invariant is violated"
-            );
-            let mut seen = self.violations.lock().unwrap_or_else(PoisonError::into_inner);
-            *seen.entry(violation.invariant).or_default() += 1;
-        }
+        Self { clock, lease_term, violations: Violations::default() }
     }
 }
 
@@ -59,7 +39,7 @@ impl Desk {
 pub(super) struct Tx<'t> {
     db: Db<'t>,
     desk: &'t Desk,
-    now: Timestamp,
+    moment: Moment,
 }
 
 impl<'t> Deref for Tx<'t> {
@@ -98,17 +78,17 @@ fn read_loaded(row: &mut Columns<'_>) -> Result<Loaded, StoreError> {
 
 impl<'t> Tx<'t> {
     pub(super) fn new(db: Db<'t>, desk: &'t Desk) -> Self {
-        Self { db, desk, now: desk.clock.now() }
+        Self { db, desk, moment: Moment::at(desk.clock.now(), desk.lease_term) }
     }
 
     /// The time by the store's clock, the same throughout the request.
     pub(super) fn now(&self) -> Timestamp {
-        self.now
+        self.moment.now
     }
 
     /// When a lease that this request gives lapses.
     pub(super) fn lease_until(&self) -> Timestamp {
-        self.now().plus(self.desk.lease_term.0)
+        self.moment.lease_until
     }
 
     /// The run of an instance.
@@ -116,11 +96,25 @@ impl<'t> Tx<'t> {
         self.first(RUN_OF_INSTANCE, params![instance.as_bytes()], read_loaded)?.ok_or(StoreError::Missing("instance"))
     }
 
+    /// Says a sentence about an instance: loads its run, lets it be decided, writes what follows.
+    pub(super) fn say<T>(
+        &self,
+        instance: InstanceId,
+        sentence: impl FnOnce(&Run, Moment) -> Result<Said<T>, StoreError>,
+    ) -> Result<T, StoreError> {
+        let loaded = self.run_of(instance)?;
+        let Said { change, answer, out } = sentence(&loaded.run, self.moment)?;
+        if let Some(change) = change {
+            self.write(&loaded, &change, answer.as_ref())?;
+        }
+        Ok(out)
+    }
+
     /// Writes a change of a run that was loaded in this transaction: reservation, operations, route, leaks and events.
     pub(super) fn write(&self, loaded: &Loaded, change: &Change, answer: Option<&Answer>) -> Result<(), StoreError> {
         let Loaded { context_id, run: before } = loaded;
         let Change { run: after, replaced, route, leak, events } = change;
-        self.desk.check(before, change);
+        self.desk.violations.check(before, change);
         if !rows::reservation_update(self.db, &before.reservation, &after.reservation)? {
             return Err(self.fenced(before)?);
         }

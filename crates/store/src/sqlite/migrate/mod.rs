@@ -31,6 +31,7 @@ pub struct Migration {
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "registry", sql: include_str!("../migrations/0001_registry.sql") },
     Migration { version: 2, name: "records", sql: include_str!("../migrations/0002_records.sql") },
+    Migration { version: 3, name: "nodes", sql: include_str!("../migrations/0003_nodes.sql") },
 ];
 
 /// "Freehold database" in the file's header (`application_id`): the letters FRHD.

@@ -10,11 +10,11 @@ use freehold_domain::time::Timestamp;
 use freehold_engine::ports::StoreError;
 use serde::{Deserialize, Serialize};
 
-use super::error::corrupt;
+use super::corrupt;
 use super::names::{self, Named};
 
 /// The text of an empty list; most lists of young rows are.
-pub(super) const EMPTY: &str = "[]";
+pub(crate) const EMPTY: &str = "[]";
 
 #[derive(Serialize, Deserialize)]
 struct RejectionJson<'a> {
@@ -114,7 +114,7 @@ impl RejectionJson<'_> {
 }
 
 /// A journal, as its row keeps it.
-pub(super) fn steps(steps: &[StepRecord]) -> Result<Cow<'static, str>, StoreError> {
+pub(crate) fn steps(steps: &[StepRecord]) -> Result<Cow<'static, str>, StoreError> {
     list(steps, |record| {
         let StepRecord { step, status, attempts, started_at, finished_at, last_error, rejection } = record;
         StepJson {
@@ -130,7 +130,7 @@ pub(super) fn steps(steps: &[StepRecord]) -> Result<Cow<'static, str>, StoreErro
 }
 
 /// The journal of a row.
-pub(super) fn read_steps(text: &str) -> Result<Vec<StepRecord>, StoreError> {
+pub(crate) fn read_steps(text: &str) -> Result<Vec<StepRecord>, StoreError> {
     unlist(text, |json: StepJson<'_>| {
         let StepJson { step, status, attempts, started_at, finished_at, last_error, rejection } = json;
         Ok(StepRecord {
@@ -146,7 +146,7 @@ pub(super) fn read_steps(text: &str) -> Result<Vec<StepRecord>, StoreError> {
 }
 
 /// Resources, as their row keeps them.
-pub(super) fn resources(resources: &[Resource]) -> Result<Cow<'static, str>, StoreError> {
+pub(crate) fn resources(resources: &[Resource]) -> Result<Cow<'static, str>, StoreError> {
     list(resources, |Resource { kind, id, region, handle }| ResourceJson {
         kind: kind.name().into(),
         id: id.into(),
@@ -156,7 +156,7 @@ pub(super) fn resources(resources: &[Resource]) -> Result<Cow<'static, str>, Sto
 }
 
 /// The resources of a row.
-pub(super) fn read_resources(text: &str) -> Result<Vec<Resource>, StoreError> {
+pub(crate) fn read_resources(text: &str) -> Result<Vec<Resource>, StoreError> {
     unlist(text, |ResourceJson { kind, id, region, handle }: ResourceJson<'_>| {
         Ok(Resource {
             kind: named::<ResourceKind>(&kind)?,
@@ -168,7 +168,7 @@ pub(super) fn read_resources(text: &str) -> Result<Vec<Resource>, StoreError> {
 }
 
 /// Look-ups, as their row keeps them.
-pub(super) fn lookups(lookups: &[Lookup]) -> Result<Cow<'static, str>, StoreError> {
+pub(crate) fn lookups(lookups: &[Lookup]) -> Result<Cow<'static, str>, StoreError> {
     list(lookups, |Lookup { at, absent, detail }| LookupJson {
         at: at.as_micros(),
         absent: *absent,
@@ -177,31 +177,31 @@ pub(super) fn lookups(lookups: &[Lookup]) -> Result<Cow<'static, str>, StoreErro
 }
 
 /// The look-ups of a row.
-pub(super) fn read_lookups(text: &str) -> Result<Vec<Lookup>, StoreError> {
+pub(crate) fn read_lookups(text: &str) -> Result<Vec<Lookup>, StoreError> {
     unlist(text, |LookupJson { at, absent, detail }: LookupJson<'_>| {
         Ok(Lookup { at: Timestamp::from_micros(at), absent, detail: detail.into_owned() })
     })
 }
 
 /// Regions, as their row keeps them.
-pub(super) fn regions(regions: &[String]) -> Result<Cow<'static, str>, StoreError> {
+pub(crate) fn regions(regions: &[String]) -> Result<Cow<'static, str>, StoreError> {
     list(regions, String::as_str)
 }
 
 /// The regions of a row.
-pub(super) fn read_regions(text: &str) -> Result<Vec<String>, StoreError> {
+pub(crate) fn read_regions(text: &str) -> Result<Vec<String>, StoreError> {
     unlist(text, Ok)
 }
 
 /// A failure, as its row keeps it.
-pub(super) fn failure(failure: &Failure) -> Result<String, StoreError> {
+pub(crate) fn failure(failure: &Failure) -> Result<String, StoreError> {
     let Failure { code, rejection, detail } = failure;
     let rejection = rejection.as_ref().map(RejectionJson::from);
     write(&FailureJson { code: code.name().into(), rejection, detail: detail.into() })
 }
 
 /// The failure of a row.
-pub(super) fn read_failure(text: &str) -> Result<Failure, StoreError> {
+pub(crate) fn read_failure(text: &str) -> Result<Failure, StoreError> {
     let FailureJson { code, rejection, detail } = read(text)?;
     Ok(Failure {
         code: named::<FailureCode>(&code)?,

@@ -9,7 +9,7 @@ use freehold_domain::resource::{RejectionClass, ResourceKind, RuntimeState};
 use freehold_engine::ports::KeyRole;
 
 /// Something with a name that can be read back.
-pub(super) trait Named: Sized {
+pub(crate) trait Named: Sized {
     /// What it is, for messages.
     const WHAT: &'static str;
     /// The thing that has this name.
@@ -42,7 +42,7 @@ named! {
 }
 
 /// The name of a power.
-pub(super) fn power(power: Power) -> &'static str {
+pub(crate) fn power(power: Power) -> &'static str {
     match power {
         Power::On => "on",
         Power::Off => "off",
@@ -57,7 +57,7 @@ impl Named for Power {
 }
 
 /// The reason that a status carries, by name.
-pub(super) fn status_reason(status: &Status) -> Option<&'static str> {
+pub(crate) fn status_reason(status: &Status) -> Option<&'static str> {
     match status {
         Status::InProgress | Status::Completed => None,
         Status::NeedsReconciliation { code } => Some(code.name()),
@@ -66,7 +66,7 @@ pub(super) fn status_reason(status: &Status) -> Option<&'static str> {
 }
 
 /// The status of a name and a reason.
-pub(super) fn status(name: &str, reason: Option<&str>) -> Option<Status> {
+pub(crate) fn status(name: &str, reason: Option<&str>) -> Option<Status> {
     let bare = [Status::InProgress, Status::Completed];
     match reason {
         None => bare.into_iter().find(|status| status.name() == name),
@@ -79,7 +79,7 @@ pub(super) fn status(name: &str, reason: Option<&str>) -> Option<Status> {
 }
 
 /// The name of a status, as the domain spells it.
-pub(super) fn status_name(name: &str) -> Option<&'static str> {
+pub(crate) fn status_name(name: &str) -> Option<&'static str> {
     [
         Status::InProgress,
         Status::Completed,
@@ -92,7 +92,7 @@ pub(super) fn status_name(name: &str) -> Option<&'static str> {
 }
 
 /// A runtime's state by name, and its detail.
-pub(super) fn runtime_parts(state: &RuntimeState) -> (&'static str, Option<&str>) {
+pub(crate) fn runtime_parts(state: &RuntimeState) -> (&'static str, Option<&str>) {
     match state {
         RuntimeState::Starting => ("starting", None),
         RuntimeState::Running => ("running", None),
@@ -103,7 +103,7 @@ pub(super) fn runtime_parts(state: &RuntimeState) -> (&'static str, Option<&str>
 }
 
 /// The state of a name and a detail.
-pub(super) fn runtime(name: &str, detail: Option<String>) -> Option<RuntimeState> {
+pub(crate) fn runtime(name: &str, detail: Option<String>) -> Option<RuntimeState> {
     let exited = RuntimeState::Exited(detail.unwrap_or_default());
     [RuntimeState::Starting, RuntimeState::Running, RuntimeState::Stopped, exited, RuntimeState::Missing]
         .into_iter()
@@ -111,7 +111,7 @@ pub(super) fn runtime(name: &str, detail: Option<String>) -> Option<RuntimeState
 }
 
 /// The class of a name and a region.
-pub(super) fn rejection_class(name: &str, region: Option<String>) -> Option<RejectionClass> {
+pub(crate) fn rejection_class(name: &str, region: Option<String>) -> Option<RejectionClass> {
     [
         RejectionClass::Invalid,
         RejectionClass::Unauthorized,
