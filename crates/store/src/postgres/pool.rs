@@ -14,7 +14,7 @@ use tokio_postgres::Row;
 
 use super::args::Args;
 use super::error::{self, Meaning, meaning, of_records, words};
-use super::migrate::{self, MigrateError, Migration};
+use super::migrate::{self, MigrateError, Schema};
 use super::tls;
 use super::url::{ConnectError, Url};
 
@@ -61,12 +61,13 @@ pub(super) struct Database {
     /// Where it is, in words.
     place: String,
     options: Options,
-    migrations: &'static [Migration],
-    schema: Arc<Schema>,
+    schema: Schema,
+    known: Arc<Known>,
 }
 
+/// What is known of the schema.
 #[derive(Default)]
-struct Schema {
+struct Known {
     is_ours: AtomicBool,
     /// Held while somebody brings it up to date.
     at_it: Arc<Mutex<()>>,
@@ -74,7 +75,7 @@ struct Schema {
 
 impl Database {
     /// Connects to nothing yet.
-    pub(super) fn new(url: &Url, options: Options, migrations: &'static [Migration]) -> Result<Self, ConnectError> {
+    pub(super) fn new(url: &Url, options: Options, schema: Schema) -> Result<Self, ConnectError> {
         let tls = tls::connector(url)?;
         let mut config = url.config.clone();
         config.connect_timeout(CONNECT_WITHIN).tcp_user_timeout(options.call_within);
@@ -88,8 +89,7 @@ impl Database {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| ConnectError::Tls(error.to_string()))?;
-        let schema = Arc::default();
-        Ok(Self { pool, place: url.to_string(), options, migrations, schema })
+        Ok(Self { pool, place: url.to_string(), options, schema, known: Arc::default() })
     }
 
     /// Where it is, in words without secrets.
@@ -113,7 +113,7 @@ impl Database {
                     Meaning::Unavailable => kind == Kind::Read && error.code().is_none() && tries == 1,
                     // The database was replaced by another one, which is to be brought up to date first.
                     Meaning::Refused if tries == 1 && error::is_missing(error) => {
-                        self.schema.is_ours.store(false, Ordering::Release);
+                        self.known.is_ours.store(false, Ordering::Release);
                         true
                     }
                     Meaning::Refused => false,
@@ -172,24 +172,24 @@ impl Database {
 
     /// Brings the schema up to date, once. A caller that runs out of time leaves it to go on by itself.
     pub(super) async fn schema_is_ours(&self) -> Result<(), RecordsError> {
-        if self.schema.is_ours.load(Ordering::Acquire) {
+        if self.known.is_ours.load(Ordering::Acquire) {
             return Ok(());
         }
-        let at_it = Arc::clone(&self.schema.at_it).lock_owned().await;
-        if self.schema.is_ours.load(Ordering::Acquire) {
+        let at_it = Arc::clone(&self.known.at_it).lock_owned().await;
+        if self.known.is_ours.load(Ordering::Acquire) {
             return Ok(());
         }
-        let (pool, schema, migrations) = (self.pool.clone(), Arc::clone(&self.schema), self.migrations);
+        let (pool, known, schema) = (self.pool.clone(), Arc::clone(&self.known), self.schema);
         let migrating = tokio::spawn(async move {
             let _at_it = at_it;
             let mut object = pool.get().await.map_err(Failed::Connection)?;
-            let brought = timeout(MIGRATE_WITHIN, migrate::up(&mut object, migrations)).await;
+            let brought = timeout(MIGRATE_WITHIN, migrate::up(&mut object, &schema)).await;
             if !matches!(brought, Ok(Ok(_))) {
                 // Whatever state it is in.
                 drop(Object::take(object));
             }
             if let Ok(Ok(_)) = brought {
-                schema.is_ours.store(true, Ordering::Release);
+                known.is_ours.store(true, Ordering::Release);
             }
             Ok::<_, Failed>(brought)
         });

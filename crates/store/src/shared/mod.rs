@@ -3,8 +3,10 @@
 
 pub(crate) mod chain;
 pub(crate) mod desk;
+pub(crate) mod fields;
 pub(crate) mod json;
 pub(crate) mod names;
+pub(crate) mod rows;
 pub(crate) mod sentences;
 
 use freehold_engine::ports::StoreError;

@@ -13,6 +13,7 @@ use rusqlite::params;
 use super::db::{Columns, Db};
 use super::tx::Tx;
 use super::{audit, rows};
+use crate::shared::fields::Fields as _;
 
 /// The operation that a key leads to.
 pub(super) const KNOWN: &str = "SELECT key_fingerprint, id, instance_id FROM operations WHERE key_scope = ?1";
@@ -48,7 +49,7 @@ pub(super) fn entry(row: &mut Columns<'_>) -> Result<Entry, StoreError> {
     Ok(Entry {
         instance: row.id()?,
         operation: row.id()?,
-        status: rows::status(row)?,
+        status: crate::shared::rows::status(row)?,
         destroying: row.time_or_null()?.is_some(),
     })
 }

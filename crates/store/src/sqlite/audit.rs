@@ -11,6 +11,7 @@ use super::db::{Columns, Db, count, limit};
 use super::tx::Tx;
 use crate::shared::chain::{Chain, Link};
 use crate::shared::corrupt;
+use crate::shared::fields::Fields as _;
 use crate::shared::names;
 use crate::shared::sentences;
 

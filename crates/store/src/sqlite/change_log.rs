@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::db::{Columns, Db, limit};
 use super::tx::Tx;
+use crate::shared::fields::Fields as _;
 
 fn row(row: &InstanceRow) -> Value {
     let InstanceRow { instance: _, context, provider, tier, created_at, destroyed_at } = row;

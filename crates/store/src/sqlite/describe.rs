@@ -8,7 +8,8 @@ use rusqlite::params;
 
 use super::audit::page;
 use super::db::{Db, limit};
-use super::rows::{self, operation_columns, reservation_columns, route_columns, run_columns};
+use crate::shared::fields::Fields as _;
+use crate::shared::rows::{self, operation_columns, reservation_columns, route_columns, run_columns};
 
 macro_rules! registered {
     ($from:literal) => {
@@ -28,12 +29,12 @@ pub(super) const OWNER: &str = registered!(
 
 /// Everything of an instance.
 pub(super) fn instance(db: Db<'_>, instance: InstanceId) -> Result<Option<Registered>, StoreError> {
-    db.first(INSTANCE, params![instance.as_bytes()], rows::registered)
+    db.first(INSTANCE, params![instance.as_bytes()], |row| rows::registered(row))
 }
 
 /// Everything of an owner, tombstones included.
 pub(super) fn owner(db: Db<'_>, owner: &Owner) -> Result<Vec<Registered>, StoreError> {
-    db.all(OWNER, params![owner.to_string()], rows::registered)
+    db.all(OWNER, params![owner.to_string()], |row| rows::registered(row))
 }
 
 /// Instances in the order of their ids. Each filter is a condition; which table is read first follows from the filters,
@@ -80,7 +81,7 @@ pub(super) fn list(db: Db<'_>, query: &InstanceQuery) -> Result<InstancePage, St
         only(" AND r.started_at < ?", Some(Box::new(before.as_micros())));
     }
     only(" ORDER BY r.instance_id LIMIT ?", Some(Box::new(limit(*wanted) + 1)));
-    let items = db.all(&sql, rusqlite::params_from_iter(values), rows::registered)?;
+    let items = db.all(&sql, rusqlite::params_from_iter(values), |row| rows::registered(row))?;
     Ok(page(items, *wanted, |registered| registered.reservation.instance))
 }
 

@@ -12,6 +12,7 @@ use rusqlite::params;
 use super::tx::Tx;
 use super::{audit, db::Columns};
 use crate::shared::corrupt;
+use crate::shared::fields::Fields as _;
 
 /// Puts `pseudonym` in the place of `owner`. Answers how many instances that were.
 pub(super) fn owner(

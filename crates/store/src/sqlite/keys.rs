@@ -7,6 +7,7 @@ use rusqlite::params;
 use super::db::{Columns, Db, limit, micros};
 use super::tx::Tx;
 use crate::shared::corrupt;
+use crate::shared::fields::Fields as _;
 
 /// What all nodes share; the first proposal is kept.
 pub(super) fn installation(tx: Tx<'_>, proposed: &Installation) -> Result<Installation, StoreError> {

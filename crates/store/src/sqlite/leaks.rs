@@ -8,6 +8,7 @@ use rusqlite::params;
 use super::audit::page;
 use super::db::{Columns, Db, limit};
 use super::tx::Tx;
+use crate::shared::fields::Fields as _;
 
 /// Opens a leak.
 pub(super) fn open(

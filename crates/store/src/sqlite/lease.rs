@@ -8,6 +8,7 @@ use rusqlite::params;
 
 use super::db::{Db, count};
 use super::tx::Tx;
+use crate::shared::fields::Fields as _;
 use crate::shared::sentences;
 
 /// The instance of an operation, and whether the operation is the one at hand.

@@ -12,6 +12,7 @@ use rusqlite::params;
 use super::change_log;
 use super::db::{Columns, Db, limit, micros};
 use super::tx::Tx;
+use crate::shared::fields::Fields as _;
 
 /// A row with its subscription: one statement, so that both are from one moment. There is no subscription without a row.
 macro_rules! view {

@@ -1,168 +1,18 @@
-//! Reservations and operations as rows. Each list of columns stands beside the code that reads and writes it, in the
-//! same order, and every type is taken apart to its last field, so that a column that is forgotten does not compile.
+//! Reservations and operations on their way into rows. Every type is taken apart to its last field, so that a column that
+//! is forgotten does not compile. How rows are read is the same for every store: `shared::rows`.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use freehold_domain::lease::{Epoch, Holder};
 use freehold_domain::operation::Operation;
-use freehold_domain::reservation::{FrozenSpec, Intent, Reservation};
+use freehold_domain::reservation::{Intent, Reservation};
 use freehold_domain::route::{Endpoint, Route};
-use freehold_domain::run::Run;
 use freehold_domain::time::Timestamp;
-use freehold_engine::ports::{Answer, IdempotencyKey, Registered, StoreError};
+use freehold_engine::ports::{IdempotencyKey, StoreError};
 use rusqlite::params;
 
-use super::db::{Columns, Db, count, micros};
+use super::db::{Db, count, micros};
 use crate::shared::corrupt;
 use crate::shared::{json, names};
-
-/// The columns of a reservation `r` in its context `c`.
-macro_rules! reservation_columns {
-    () => {
-        "r.instance_id, c.owner, c.assigned_user, r.provider, r.tier, r.price_version, r.regions, r.named, r.spec, r.status, \
-         r.status_reason, r.epoch, r.destroy_at, r.destroy_reason, r.power, r.operation_id, r.unanswered, \
-         r.last_sent_at, r.resources, r.sealed_at, r.lookups, r.runtime_state, r.runtime_detail, r.runtime_at, \
-         r.recoveries, r.check_at, r.started_at, r.updated_at, r.completed_at, r.released_at"
-    };
-}
-
-/// The columns of an operation `o`.
-macro_rules! operation_columns {
-    () => {
-        "o.id, o.instance_id, o.kind, o.status, o.attempt, o.holder_node, o.holder_incarnation, o.due_at, o.deadline, \
-         o.steps, o.regions_full, o.failure, o.spec, o.request_id, o.started_at, o.finished_at"
-    };
-}
-
-/// The columns of a run.
-macro_rules! run_columns {
-    () => {
-        concat!($crate::sqlite::rows::reservation_columns!(), ", ", $crate::sqlite::rows::operation_columns!())
-    };
-}
-
-/// The columns of a route.
-macro_rules! route_columns {
-    () => {
-        "r.route_endpoint, r.route_epoch, r.route_tombstone_at"
-    };
-}
-
-pub(super) use {operation_columns, reservation_columns, route_columns, run_columns};
-
-fn frozen(bytes: &[u8]) -> FrozenSpec {
-    FrozenSpec(Arc::from(bytes))
-}
-
-/// Reads [`reservation_columns`].
-pub(super) fn reservation(row: &mut Columns<'_>) -> Result<Reservation, StoreError> {
-    Ok(Reservation {
-        instance: row.id()?,
-        context: row.context()?,
-        provider: row.parsed()?,
-        tier: row.parsed()?,
-        price_version: row.parsed()?,
-        regions: json::read_regions(row.text()?)?,
-        named: row.get()?,
-        spec: frozen(row.blob_or_null()?.unwrap_or_default()),
-        status: status(row)?,
-        epoch: Epoch::new(row.count()?),
-        intent: {
-            let (at, reason) = (row.time_or_null()?, row.get()?);
-            at.map_or(Intent::Keep, |at| Intent::Destroy { at, reason })
-        },
-        power: row.named()?,
-        operation: row.id()?,
-        unanswered: row.count()?,
-        last_sent_at: row.time_or_null()?,
-        resources: json::read_resources(row.text()?)?,
-        sealed_at: row.time_or_null()?,
-        lookups: json::read_lookups(row.text()?)?,
-        runtime: {
-            let (state, detail, at) = (row.text_or_null()?, row.get()?, row.time_or_null()?);
-            match (state, at) {
-                (None, _) | (_, None) => None,
-                (Some(name), Some(at)) => {
-                    let state = names::runtime(name, detail);
-                    Some((state.ok_or_else(|| corrupt(format!("{name:?} is no state of a runtime")))?, at))
-                }
-            }
-        },
-        recoveries: row.count()?,
-        check_at: row.time_or_null()?.unwrap_or(Timestamp::NEVER),
-        started_at: row.time()?,
-        updated_at: row.time()?,
-        completed_at: row.time_or_null()?,
-        released_at: row.time_or_null()?,
-    })
-}
-
-/// Reads a status and its reason.
-pub(super) fn status(row: &mut Columns<'_>) -> Result<freehold_domain::reservation::Status, StoreError> {
-    let (name, reason) = (row.text()?, row.text_or_null()?);
-    names::status(name, reason).ok_or_else(|| corrupt(format!("{name:?} with reason {reason:?} is no status")))
-}
-
-/// Reads [`operation_columns`].
-pub(super) fn operation(row: &mut Columns<'_>) -> Result<Operation, StoreError> {
-    Ok(Operation {
-        id: row.id()?,
-        instance: row.id()?,
-        kind: row.named()?,
-        status: row.named()?,
-        attempt: row.count()?,
-        holder: {
-            let (node, incarnation) = (row.text_or_null()?, row.get::<Option<i64>>()?);
-            match (node, incarnation) {
-                (None, _) | (_, None) => None,
-                (Some(node), Some(incarnation)) => Some(Holder {
-                    node: node.parse().map_err(|error| corrupt(format!("a holder {node:?}: {error}")))?,
-                    incarnation: incarnation.cast_unsigned(),
-                }),
-            }
-        },
-        due_at: row.time_or_null()?,
-        deadline: row.time()?,
-        steps: json::read_steps(row.text()?)?,
-        regions_full: row.count()?,
-        failure: row.text_or_null()?.map(json::read_failure).transpose()?,
-        spec: row.blob_or_null()?.map(frozen),
-        request_id: row.get()?,
-        started_at: row.time()?,
-        finished_at: row.time_or_null()?,
-    })
-}
-
-/// Reads [`run_columns`].
-pub(super) fn run(row: &mut Columns<'_>) -> Result<Run, StoreError> {
-    Ok(Run { reservation: reservation(row)?, operation: operation(row)? })
-}
-
-/// Reads [`route_columns`].
-pub(super) fn route(row: &mut Columns<'_>) -> Result<Option<Route>, StoreError> {
-    let (endpoint, epoch, buried) = (row.get::<Option<String>>()?, row.get::<Option<i64>>()?, row.time_or_null()?);
-    match (endpoint, epoch, buried) {
-        (_, _, Some(at)) => Ok(Some(Route::Tombstone { at })),
-        (Some(endpoint), Some(epoch), None) => {
-            let epoch = u64::try_from(epoch).map_err(|_| corrupt("a route under a negative epoch"))?;
-            Ok(Some(Route::Live { endpoint: Endpoint(endpoint), epoch: Epoch::new(epoch) }))
-        }
-        (None, None, None) => Ok(None),
-        (Some(_), None, None) | (None, Some(_), None) => Err(corrupt("half a route")),
-    }
-}
-
-/// Reads [`run_columns`] and [`route_columns`].
-pub(super) fn registered(row: &mut Columns<'_>) -> Result<Registered, StoreError> {
-    Ok(Registered { reservation: reservation(row)?, operation: operation(row)?, route: route(row)? })
-}
-
-/// Reads the two columns of an answer.
-pub(super) fn answer(row: &mut Columns<'_>) -> Result<Option<Answer>, StoreError> {
-    let (status, body) = (row.get::<Option<u16>>()?, row.get::<Option<Vec<u8>>>()?);
-    Ok(status.zip(body).map(|(status, body)| Answer { status, body }))
-}
 
 fn intent_parts(intent: &Intent) -> (Option<i64>, Option<&str>) {
     match intent {

@@ -13,6 +13,7 @@ use super::admit::{CONTEXT_ID, LEDGER};
 use super::db::Db;
 use super::tx::Tx;
 use super::{admit, audit, rows};
+use crate::shared::fields::Fields as _;
 
 /// Takes an instance in, unless it is on record.
 pub(super) fn take_in(tx: Tx<'_>, bid: &Bid, resources: &[Resource], asked: &Asked) -> Result<Option<Run>, StoreError> {

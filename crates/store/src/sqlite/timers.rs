@@ -7,6 +7,7 @@ use rusqlite::params;
 
 use super::db::{Columns, Db, limit};
 use crate::shared::corrupt;
+use crate::shared::fields::Fields as _;
 use crate::shared::json;
 
 pub(super) const DUE: &str = "SELECT id FROM operations WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2";

@@ -62,7 +62,7 @@ macro_rules! loaded {
     ($condition:literal) => {
         concat!(
             "SELECT r.context_id, ",
-            $crate::sqlite::rows::run_columns!(),
+            $crate::shared::rows::run_columns!(),
             " FROM reservations r JOIN contexts c ON c.id = r.context_id JOIN operations o ON o.id = r.operation_id \
               WHERE ",
             $condition
@@ -73,7 +73,7 @@ macro_rules! loaded {
 pub(super) const RUN_OF_INSTANCE: &str = loaded!("r.instance_id = ?1");
 
 fn read_loaded(row: &mut Columns<'_>) -> Result<Loaded, StoreError> {
-    Ok(Loaded { context_id: row.get()?, run: rows::run(row)? })
+    Ok(Loaded { context_id: row.get()?, run: crate::shared::rows::run(row)? })
 }
 
 impl<'t> Tx<'t> {

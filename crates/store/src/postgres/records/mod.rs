@@ -10,13 +10,20 @@ mod rows;
 use freehold_engine::ports::RecordsError;
 
 use super::args::Args;
-use super::migrate::Migration;
+use super::migrate::{Migration, Schema};
 use super::pool::{Database, Kind, Options};
 use super::url::{ConnectError, Url};
 
 /// Every step of the records' schema that this program knows.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "records", sql: include_str!("0001_records.sql") }];
+pub const SCHEMA: Schema = Schema {
+    name: "freehold",
+    migrations: &[Migration {
+        version: 1,
+        name: "records",
+        sql: include_str!("0001_records.sql"),
+        works_from: 1,
+    }],
+};
 
 /// The records, in a PostgreSQL database.
 pub struct PostgresRecords {
@@ -37,7 +44,7 @@ impl PostgresRecords {
     /// # Errors
     /// Where the certificates for its TLS cannot be read.
     pub fn to(url: &Url, options: Options) -> Result<Self, ConnectError> {
-        Ok(Self { database: Database::new(url, options, MIGRATIONS)? })
+        Ok(Self { database: Database::new(url, options, SCHEMA)? })
     }
 
     /// Where they are, in words without secrets.
