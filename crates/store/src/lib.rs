@@ -1,8 +1,9 @@
 //! Where Freehold remembers.
 //!
 //! [`sqlite`] is the registry, and the records, in one file: one writer that commits for many at once, and readers that
-//! never wait for it. [`postgres`] has the records where they live in a PostgreSQL database. [`lock`] keeps a second server out of a data folder. The feature `conformance` adds the suite that
-//! any store must pass.
+//! never wait for it. [`postgres`] has the registry for any number of nodes, and the records where they live in a
+//! database of their own. [`lock`] keeps a second server out of a data folder. The feature `conformance` adds the suite
+//! that any store must pass.
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -12,6 +13,6 @@ mod shared;
 pub mod sqlite;
 
 pub use lock::{DataDirLock, LockError};
-pub use postgres::PostgresRecords;
+pub use postgres::{PostgresOptions, PostgresRecords, PostgresStore};
 pub use sqlite::migrate::{self, MigrateError};
 pub use sqlite::{CommitFault, OpenError, SqliteOptions, SqliteStore, Stats};

@@ -102,10 +102,12 @@ pub fn run<F: Future<Output = ()>>(
     open: impl FnOnce(Arc<TestClock>, LeaseTerm) -> Opened,
     case: impl FnOnce(Arc<Bench>) -> F,
 ) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let inside = runtime.enter();
     let clock = Arc::new(TestClock::default());
     let Opened { store, records, keep } = open(Arc::clone(&clock), TERM);
     let bench = Arc::new(Bench { store, records, clock, minted: AtomicU64::new(0) });
+    drop(inside);
     runtime.block_on(case(Arc::clone(&bench)));
     assert_eq!(bench.store.violations(), [], "invariants were violated");
     drop(bench);

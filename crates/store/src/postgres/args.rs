@@ -91,6 +91,26 @@ impl Args {
         self.and(flag, Type::BOOL)
     }
 
+    pub(super) fn number(self, number: i64) -> Self {
+        self.and(number, Type::INT8)
+    }
+
+    pub(super) fn number_or_null(self, number: Option<i64>) -> Self {
+        self.and(number, Type::INT8)
+    }
+
+    pub(super) fn bytes(self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.and(bytes.into(), Type::BYTEA)
+    }
+
+    /// A column of many rows.
+    pub(super) fn column<T>(self, values: Vec<T>, of: Type) -> Self
+    where
+        Vec<T>: ToSql + Send + Sync + 'static,
+    {
+        self.and(values, of)
+    }
+
     /// How many rows at most.
     pub(super) fn limit(self, limit: usize) -> Self {
         self.and(i64::try_from(limit).unwrap_or(i64::MAX), Type::INT8)

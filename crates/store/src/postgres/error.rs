@@ -31,6 +31,19 @@ pub(super) fn meaning(error: &Error) -> Meaning {
     if refusing || code.code() == OUR_RULE { Meaning::Refused } else { Meaning::Unavailable }
 }
 
+/// Whether a statement that is not refused for good surely wrote nothing: it was cancelled, waited too long for a lock, or
+/// came to a server that takes no writes, or no more clients.
+pub(super) fn is_undone(error: &Error) -> bool {
+    let undone = [
+        SqlState::QUERY_CANCELED,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::READ_ONLY_SQL_TRANSACTION,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::CANNOT_CONNECT_NOW,
+    ];
+    error.code().is_some_and(|code| undone.contains(code))
+}
+
 /// Whether the statement named something that is not there: a schema, a table or a function.
 pub(super) fn is_missing(error: &Error) -> bool {
     let missing = [SqlState::INVALID_SCHEMA_NAME, SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_FUNCTION];

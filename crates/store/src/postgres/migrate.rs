@@ -158,7 +158,8 @@ async fn step(client: &mut ClientWrapper, schema: &Schema, migration: &Migration
     let tx = client.build_transaction().start().await.map_err(failed(version))?;
     tx.query_typed(&lock(schema.name), &[]).await.map_err(failed(version))?;
     // Another node may have taken the step while this one waited.
-    let applied = applied(tx.query_typed(&read(schema.name), &[]).await.map_err(failed(version))?).map_err(failed(version))?;
+    let applied =
+        applied(tx.query_typed(&read(schema.name), &[]).await.map_err(failed(version))?).map_err(failed(version))?;
     if !pending(schema.migrations, &applied)?.contains(&migration) {
         return tx.rollback().await.map_err(failed(version));
     }

@@ -13,10 +13,12 @@ mod error;
 pub mod migrate;
 mod pool;
 pub mod records;
+pub mod registry;
 mod tls;
 mod url;
 
 pub use migrate::MigrateError;
 pub use pool::Options;
 pub use records::PostgresRecords;
+pub use registry::{PostgresOptions, PostgresStore};
 pub use url::{ConnectError, Url};

@@ -127,6 +127,64 @@ impl Database {
         }
     }
 
+    /// Runs one statement once, which is a transaction by itself, and says what is known of it.
+    pub(super) async fn attempt(&self, within: Duration, sql: &str, args: &Args) -> Result<Vec<Row>, Trouble> {
+        let deadline = Instant::now() + within;
+        match timeout_at(deadline, self.schema_is_ours()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Trouble::Away(error.to_string())),
+            Err(_) => return Err(Trouble::Away(self.late().to_string())),
+        }
+        let lent = match timeout_at(deadline, self.lend()).await {
+            Ok(Ok(lent)) => lent,
+            Ok(Err(failed)) => return Err(Trouble::Away(self.failed(&failed).to_string())),
+            Err(_) => return Err(Trouble::Away(self.late().to_string())),
+        };
+        match timeout_at(deadline, lent.query(sql, args)).await {
+            Err(_) => Err(Trouble::Unknown(self.late().to_string())),
+            Ok(Ok(rows)) => {
+                lent.back(true);
+                Ok(rows)
+            }
+            Ok(Err(error)) => {
+                let trouble = self.trouble(&error);
+                if let Trouble::Refused { .. } = trouble
+                    && error::is_missing(&error)
+                {
+                    // The database was replaced by another one, which is to be brought up to date first.
+                    self.known.is_ours.store(false, Ordering::Release);
+                }
+                lent.back(matches!(trouble, Trouble::Crossed(_) | Trouble::Refused { .. }));
+                Err(trouble)
+            }
+        }
+    }
+
+    fn trouble(&self, error: &tokio_postgres::Error) -> Trouble {
+        let said = format!("{}: {}", self.place, words(error));
+        match meaning(error) {
+            Meaning::Crossed => Trouble::Crossed(said),
+            Meaning::Refused => {
+                let constraint = error.as_db_error().and_then(|said| said.constraint()).map(str::to_owned);
+                Trouble::Refused { said, constraint }
+            }
+            Meaning::Unavailable if error::is_undone(error) => Trouble::Away(said),
+            Meaning::Unavailable => Trouble::Unknown(said),
+        }
+    }
+
+    /// A connection for a transaction of several statements, and its place among the pool's.
+    pub(super) async fn lend_for_transaction(&self) -> Result<Object, Trouble> {
+        self.schema_is_ours().await.map_err(|error| Trouble::Away(error.to_string()))?;
+        let mut lent = self.lend().await.map_err(|failed| Trouble::Away(self.failed(&failed).to_string()))?;
+        lent.object.take().ok_or_else(|| Trouble::Away("no connection was lent".to_owned()))
+    }
+
+    /// What an error inside such a transaction says of it.
+    pub(super) fn trouble_within(&self, error: &tokio_postgres::Error) -> Trouble {
+        self.trouble(error)
+    }
+
     async fn once(&self, sql: &str, args: &Args) -> Result<Vec<Row>, Failed> {
         let lent = self.lend().await?;
         let answered = lent.query(sql, args).await;
@@ -207,6 +265,23 @@ impl Database {
             ))),
         }
     }
+}
+
+/// What is known of a statement that did not succeed.
+#[derive(Clone, Debug)]
+pub(super) enum Trouble {
+    /// Surely nothing was written, and at once it may be otherwise: two transactions stood in each other's way.
+    Crossed(String),
+    /// Surely nothing was written, and it will be the same again.
+    Refused {
+        said: String,
+        /// The rule of the schema that refused it.
+        constraint: Option<String>,
+    },
+    /// Surely nothing was written: there was no connection, or the database takes no writes.
+    Away(String),
+    /// It was sent, and nothing more is known.
+    Unknown(String),
 }
 
 /// What did not work.

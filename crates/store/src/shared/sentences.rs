@@ -30,7 +30,7 @@ pub(crate) struct Said<T> {
 }
 
 impl<T> Said<T> {
-    fn nothing(out: T) -> Self {
+    pub(crate) fn nothing(out: T) -> Self {
         Self { change: None, answer: None, out }
     }
 

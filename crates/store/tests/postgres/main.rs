@@ -5,6 +5,7 @@ mod faults;
 mod migrate;
 mod places;
 mod plans;
+mod registry;
 mod rules;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use freehold_engine::ports::RecordsError;
 use freehold_postgres_lab::Lab;
-use freehold_store::postgres::records::MIGRATIONS;
+use freehold_store::postgres::records::SCHEMA;
 
 use super::{Place, block_on, connect};
 
@@ -38,7 +38,7 @@ fn nodes_that_start_at_once_wait_for_each_other() {
             &format!("db{round}"),
             "SELECT count(*), max(version) FROM freehold.freehold_schema_migrations WHERE version > 0",
         );
-        assert_eq!(steps.expect("it answers"), format!("{}|{}", MIGRATIONS.len(), MIGRATIONS.len()));
+        assert_eq!(steps.expect("it answers"), format!("{}|{}", SCHEMA.migrations.len(), SCHEMA.migrations.len()));
     }
 }
 

@@ -17,12 +17,7 @@ use super::url::{ConnectError, Url};
 /// Every step of the records' schema that this program knows.
 pub const SCHEMA: Schema = Schema {
     name: "freehold",
-    migrations: &[Migration {
-        version: 1,
-        name: "records",
-        sql: include_str!("0001_records.sql"),
-        works_from: 1,
-    }],
+    migrations: &[Migration { version: 1, name: "records", sql: include_str!("0001_records.sql"), works_from: 1 }],
 };
 
 /// The records, in a PostgreSQL database.

@@ -1,0 +1,46 @@
+//! The guard of a context: which row it is, and at what version it was read.
+
+use freehold_domain::owner::{Context, Owner};
+use ring::digest::{Context as Sha256, SHA256, digest};
+
+use crate::shared::chain::Chain;
+
+/// How many parts the timers have.
+pub(super) const SHARDS: u8 = 64;
+
+/// The id of a context's guard row: SHA-256 over owner, a zero byte and the assigned user, its first sixteen bytes, as a
+/// UUIDv8. Whoever knows a context knows where its rows are, before there are any.
+#[must_use]
+pub fn context_id(context: &Context) -> [u8; 16] {
+    let mut sum = Sha256::new(&SHA256);
+    sum.update(context.owner().to_string().as_bytes());
+    sum.update(&[0]);
+    sum.update(context.assigned_user().as_str().as_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&sum.finish().as_ref()[..16]);
+    id[6] = (id[6] & 0x0f) | 0x80;
+    id[8] = (id[8] & 0x3f) | 0x80;
+    id
+}
+
+/// In which part of the timers an owner's operations are. One owner's flood fills one part, and the others go on.
+#[must_use]
+pub fn shard(owner: &Owner) -> i16 {
+    i16::from(digest(&SHA256, owner.to_string().as_bytes()).as_ref()[0] % SHARDS)
+}
+
+/// A context as it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Guard {
+    pub(super) context_id: [u8; 16],
+    /// Zero for a context that is not on record.
+    pub(super) version: i64,
+    pub(super) chain: Chain,
+}
+
+impl Guard {
+    /// Of a context that is not on record.
+    pub(super) fn new(context_id: [u8; 16]) -> Self {
+        Self { context_id, version: 0, chain: Chain::NEW }
+    }
+}

@@ -1,0 +1,151 @@
+//! What is due. The timers are in parts by owner: each part is read from its front, and the parts take turns, so that one
+//! owner's flood delays the owners of its own part only.
+
+use freehold_domain::ids::{InstanceId, OperationId};
+use freehold_domain::time::Timestamp;
+use freehold_engine::ports::{Share, StoreError, Stuck, UnresolvedSummary};
+use tokio_postgres::types::Type;
+
+use super::PostgresStore;
+use super::guard::SHARDS;
+use super::loaded::{all, first};
+use super::time::now_or_given;
+use crate::postgres::args::Args;
+use crate::shared::fields::Fields as _;
+use crate::shared::json;
+
+/// How many operations of one part one look takes.
+const OF_A_PART: i64 = 64;
+
+/// How long nodes leave to each other what is due in the parts that the other begins with, in microseconds.
+const LEFT_FOR: i64 = 2_000_000;
+
+/// How long a check that one node was told of is not told to another, in microseconds.
+const CHECK_LEFT_FOR: i64 = 15_000_000;
+
+pub(super) const DUE: &str = concat!(
+    "WITH t AS MATERIALIZED (SELECT ",
+    now_or_given!(),
+    " AS now), \
+     part AS MATERIALIZED ( \
+        SELECT s.shard, CASE WHEN s.mine THEN t.now ELSE t.now - $2::bigint END AS until \
+        FROM t, unnest($3::smallint[], $4::boolean[]) AS s(shard, mine)) \
+     SELECT d.id FROM part p CROSS JOIN LATERAL ( \
+        SELECT o.id, o.due_at, row_number() OVER (ORDER BY o.due_at) AS turn FROM ( \
+            SELECT x.id, x.due_at FROM freehold_registry.operations x \
+            WHERE x.shard = p.shard AND x.due_at IS NOT NULL AND x.due_at <= p.until \
+            ORDER BY x.due_at LIMIT $5::bigint) o) d \
+     ORDER BY d.turn, d.due_at LIMIT $6::bigint"
+);
+
+pub(super) const DUE_NEXT: &str = "\
+    SELECT min(d.due_at) FROM unnest($1::smallint[]) AS p(shard) CROSS JOIN LATERAL ( \
+        SELECT x.due_at FROM freehold_registry.operations x \
+        WHERE x.shard = p.shard AND x.due_at IS NOT NULL ORDER BY x.due_at LIMIT 1) d";
+
+/// Lists and puts off at once: nodes that look at the same time are told of different ones.
+pub(super) const CHECKS: &str = concat!(
+    "WITH t AS MATERIALIZED (SELECT ",
+    now_or_given!(),
+    " AS now), due AS MATERIALIZED ( \
+        SELECT r.context_id, r.instance_id, r.check_at FROM freehold_registry.reservations r \
+        WHERE r.check_at IS NOT NULL AND r.check_at <= (SELECT now FROM t) ORDER BY r.check_at LIMIT $2::bigint \
+        FOR UPDATE SKIP LOCKED), \
+     put_off AS ( \
+        UPDATE freehold_registry.reservations r SET check_at = (SELECT now FROM t) + $3::bigint FROM due d \
+        WHERE r.context_id = d.context_id AND r.instance_id = d.instance_id AND $3::bigint > 0) \
+     SELECT instance_id FROM due ORDER BY check_at"
+);
+
+pub(super) const STUCK: &str = "\
+    SELECT r.instance_id, r.destroy_at, o.steps, o.failure FROM freehold_registry.reservations r \
+    JOIN freehold_registry.operations o ON o.context_id = r.context_id AND o.id = r.operation_id \
+    WHERE r.destroy_at < $1 AND r.destroy_at IS NOT NULL AND r.released_at IS NULL ORDER BY r.destroy_at LIMIT $2";
+
+pub(super) const SUMMARY: &str = concat!(
+    "SELECT count(*) FILTER (WHERE status = 'in_progress'), \
+        count(*) FILTER (WHERE status = 'failed_requires_reconciliation'), min(started_at), \
+        (SELECT count(*) FROM freehold_registry.operations WHERE due_at IS NOT NULL AND due_at <= ",
+    now_or_given!(),
+    "), (SELECT count(*) FROM freehold_registry.leaks WHERE resolved_at IS NULL) \
+     FROM freehold_registry.reservations WHERE status IN ('in_progress', 'failed_requires_reconciliation')"
+);
+
+const LATEST: &str = "SELECT max(at) FROM (SELECT at FROM freehold_registry.audit ORDER BY position DESC LIMIT 1) l";
+
+const MADE_AT: &str = "\
+    SELECT (extract(epoch FROM applied_at) * 1000000)::bigint FROM freehold_registry.freehold_schema_migrations \
+    WHERE version = 1";
+
+fn parts() -> impl Iterator<Item = i16> {
+    (0..SHARDS).map(i16::from)
+}
+
+impl PostgresStore {
+    /// Operations whose timer has rung: at once those of `share`, and those that others left.
+    pub(super) async fn due(&self, limit: usize, share: Share) -> Result<Vec<OperationId>, StoreError> {
+        let mine: Vec<bool> = (0..SHARDS).map(|shard| share.has(u32::from(shard))).collect();
+        let args = Args::default()
+            .number_or_null(self.desk.time.given())
+            .number(LEFT_FOR)
+            .column(parts().collect(), Type::INT2_ARRAY)
+            .column(mine, Type::BOOL_ARRAY)
+            .number(OF_A_PART.max(i64::try_from(limit / usize::from(SHARDS)).unwrap_or(i64::MAX)))
+            .limit(limit.min(super::lists::LIST_MAX));
+        all(&self.rows(DUE, args).await?, |columns| columns.id())
+    }
+
+    /// When the next timer rings.
+    pub(super) async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let args = Args::default().column(parts().collect::<Vec<_>>(), Type::INT2_ARRAY);
+        Ok(first(&self.rows(DUE_NEXT, args).await?, |columns| columns.time_or_null())?.flatten())
+    }
+
+    /// Complete instances to look at, longest overdue first. Nobody else is told of them for a while.
+    pub(super) async fn checks(&self, limit: usize) -> Result<Vec<InstanceId>, StoreError> {
+        let given = self.desk.time.given();
+        // By a test's clock a check is not put off: its time stands still.
+        let put_off = if given.is_some() { 0 } else { CHECK_LEFT_FOR };
+        let args = Args::default().number_or_null(given).limit(limit.min(super::lists::LIST_MAX)).number(put_off);
+        all(&self.desk.write_again(CHECKS, &args).await?, |columns| columns.id())
+    }
+
+    /// Destroys that were accepted before `before` and are not finished.
+    pub(super) async fn stuck(&self, before: Timestamp, limit: usize) -> Result<Vec<Stuck>, StoreError> {
+        let args = Args::default().number(before.as_micros()).limit(limit.min(super::lists::LIST_MAX));
+        all(&self.rows(STUCK, args).await?, |columns| {
+            let (instance, since) = (columns.id()?, columns.time()?);
+            let steps = json::read_steps(columns.text()?)?;
+            let failure = columns.text_or_null()?.map(json::read_failure).transpose()?;
+            let last = steps.into_iter().filter(|step| step.last_error.is_some()).max_by_key(|step| step.finished_at);
+            let last_error = last.and_then(|step| step.last_error).or(failure.map(|failure| failure.detail));
+            Ok(Stuck { instance, since, last_error })
+        })
+    }
+
+    /// How much is unresolved.
+    pub(super) async fn summary(&self) -> Result<UnresolvedSummary, StoreError> {
+        let rows = self.rows(SUMMARY, Args::default().number_or_null(self.desk.time.given())).await?;
+        let summary = first(&rows, |columns| {
+            Ok(UnresolvedSummary {
+                in_progress: columns.count()?,
+                needs_reconciliation: columns.count()?,
+                oldest: columns.time_or_null()?,
+                timers_due: columns.count()?,
+                leaks_open: columns.count()?,
+            })
+        })?;
+        Ok(summary.unwrap_or_default())
+    }
+
+    /// When the last event was.
+    pub(super) async fn latest(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(first(&self.rows(LATEST, Args::default()).await?, |columns| columns.time_or_null())?.flatten())
+    }
+
+    /// When the schema took its first step.
+    pub(super) async fn made(&self) -> Result<Timestamp, StoreError> {
+        let made = first(&self.rows(MADE_AT, Args::default()).await?, |columns| columns.time())?;
+        made.ok_or_else(|| crate::shared::corrupt("a database without a step of a schema"))
+    }
+}
