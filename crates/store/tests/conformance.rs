@@ -30,6 +30,12 @@ store_conformance!(sqlite_on_disk => on_disk);
 store_conformance!(sqlite_inline => on_disk_inline);
 store_conformance!(sqlite_in_memory => in_memory);
 
+/// What a store promises that has the records in its own database.
+mod sqlite_has_both {
+    use super::*;
+    freehold_store::conformance_cases! { on_disk; late: nothing_is_written_for_what_is_not_being_made; }
+}
+
 fn records(open: fn(Arc<TestClock>, LeaseTerm) -> Opened) -> OpenedRecords {
     let Opened { store, records, keep } = open(Arc::default(), TERM);
     (records, Box::new((store, keep)))

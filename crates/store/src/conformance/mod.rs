@@ -388,7 +388,6 @@ macro_rules! store_conformance {
                     what_is_not_there_is_said;
                 keys: the_first_installation_is_kept, keys_are_made_listed_and_revoked, old_idempotency_records_are_forgotten,
                     a_message_is_new_once;
-                late: nothing_is_written_for_what_is_not_being_made;
             }
         }
     };

@@ -268,12 +268,13 @@ impl PostgresStore {
         let Adoption { bid, resources, power, asked, limit } = adoption;
         let mut tries = self.desk.tries();
         loop {
+            // The context is looked at before the name: whoever is in the way under this very name is known by it.
+            let look = self.looks.look(&bid.context, None).await?;
             if let Some(name) = &bid.named
                 && let Some(instance) = self.named(&bid.provider, name).await?
             {
                 return Ok(Adopted::Known(instance));
             }
-            let look = self.looks.look(&bid.context, None).await?;
             if let Err(refusal) = ledger::admit(&look.ledger(), *limit) {
                 return Ok(Adopted::Conflict(refusal));
             }
