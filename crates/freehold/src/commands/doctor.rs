@@ -22,7 +22,7 @@ use super::context::OPERATOR_KEY_FILE;
 use crate::config::{Config, plain};
 use crate::exit::{Exit, Failure};
 use crate::output::table;
-use crate::serve::registry;
+use crate::serve::registry::{self, Place};
 
 /// Below this a server stops working soon, in bytes: the registry's log alone may need it.
 const DISK_FREE_MIN: u64 = 64 * 1024 * 1024;
@@ -99,7 +99,11 @@ impl Doctor {
             checks.push(folder(&config.data_dir));
             checks.push(key(&config.data_dir.join(OPERATOR_KEY_FILE)));
             checks.push(disk(&config.data_dir));
-            checks.extend(registry::path(&config, &config.data_dir).ok().map(|path| database(&path)));
+            match registry::place(&config, &config.data_dir) {
+                Ok(Place::Sqlite(path)) => checks.push(database(&path)),
+                Ok(place @ Place::Postgres(_)) => checks.push(shared_database(&place, &config).await),
+                Err(_) => {}
+            }
             checks.push(listen(&config.listen).await);
         }
         checks.push(open_files(getrlimit(Resource::Nofile).current));
@@ -208,6 +212,17 @@ fn database(path: &Path) -> Check {
         }
         Err(error) => {
             let failure = registry::unmigratable(path, error);
+            Check { name: NAME, verdict: Verdict::Failed, seen: failure.lines.join("; "), hint: failure.hint }
+        }
+    }
+}
+
+/// Whether the registry that nodes share answers and can be used.
+async fn shared_database(place: &Place, config: &Config) -> Check {
+    const NAME: &str = "database";
+    match place.open_beside(config).await {
+        Ok(_) => Check::ok(NAME, "the shared registry answers, and takes writes"),
+        Err(failure) => {
             Check { name: NAME, verdict: Verdict::Failed, seen: failure.lines.join("; "), hint: failure.hint }
         }
     }

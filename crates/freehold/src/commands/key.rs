@@ -4,7 +4,7 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use freehold_domain::time::Timestamp;
-use freehold_engine::ports::{Clock as _, KeyRecord, KeyRole, Store as _, StoreError};
+use freehold_engine::ports::{Clock as _, KeyRecord, KeyRole, StoreError};
 use serde::Serialize;
 
 use super::Context;
@@ -110,8 +110,7 @@ struct List {
 impl Key {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let config = Config::load(&context.sources())?;
-        let path = registry::path(&config, &config.data_dir)?;
-        let store = registry::open_beside(&path, &config)?;
+        let store = registry::place(&config, &config.data_dir)?.open_beside(&config).await?;
         match self {
             Self::Create(Create { role, label }) => {
                 if label.chars().count() > LABEL_CHARS_MAX || label.chars().any(char::is_control) {

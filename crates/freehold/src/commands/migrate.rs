@@ -9,6 +9,7 @@ use super::Context;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::output::table;
+use crate::serve::registry::Place;
 use crate::serve::{DataFolder, SystemClock, lock_database, registry};
 
 /// See and bring up the schema of the registry's database.
@@ -16,7 +17,7 @@ use crate::serve::{DataFolder, SystemClock, lock_database, registry};
 pub(crate) enum Migrate {
     /// Show which steps the schema has taken, and which it has not; nothing is changed
     Status,
-    /// Take the steps that are missing; refused while a server has the data folder
+    /// Take the steps that are missing; a SQLite registry's are refused while a server has the data folder
     #[command(after_help = "Examples:\n  freehold migrate up --config /etc/freehold.toml")]
     Up,
 }
@@ -37,9 +38,12 @@ struct Step {
 }
 
 impl Migrate {
-    pub(crate) fn run(self, context: &Context) -> Result<(), Failure> {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
         let config = Config::load(&context.sources())?;
-        let path = registry::path(&config, &config.data_dir)?;
+        let path = match registry::place(&config, &config.data_dir)? {
+            Place::Sqlite(path) => path,
+            place @ Place::Postgres(_) => return self.run_shared(&place, &config, context).await,
+        };
         let _locks = match self {
             Self::Status => None,
             Self::Up => {
@@ -66,6 +70,32 @@ impl Migrate {
             latest: status.program,
             steps: applied.chain(pending).collect(),
         };
+        context.output.show(&report, people)
+    }
+}
+
+impl Migrate {
+    /// On a registry that nodes share: they may run meanwhile, for a step says from which program on it works.
+    async fn run_shared(self, place: &Place, config: &Config, context: &Context) -> Result<(), Failure> {
+        let store = place.postgres(config)?;
+        if let Self::Up = self {
+            store.probe().await.map_err(|error| registry::away(&error))?;
+        }
+        let status = store.schema_status().await.map_err(Failure::failed)?;
+        let applied = status.applied.into_iter().map(|(version, name, at)| Step {
+            version,
+            name,
+            applied_at: jiff::Timestamp::from_microsecond(at).ok(),
+        });
+        let pending = status.pending.iter().map(|step| Step {
+            version: step.version,
+            name: step.name.to_owned(),
+            applied_at: None,
+        });
+        let steps: Vec<Step> = applied.chain(pending).collect();
+        let schema = steps.iter().filter(|step| step.applied_at.is_some()).map(|step| step.version).max();
+        let report =
+            Report { database: store.place().to_owned(), schema: schema.unwrap_or(0), latest: status.program, steps };
         context.output.show(&report, people)
     }
 }

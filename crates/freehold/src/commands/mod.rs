@@ -49,7 +49,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Adopt(command) => command.run(&context).await,
         Command::Provider(command) => command.run(&context).await,
         Command::Config(command) => command.run(&context),
-        Command::Migrate(command) => command.run(&context),
+        Command::Migrate(command) => command.run(&context).await,
         Command::Key(command) => command.run(&context).await,
         Command::Simulate(command) => command.run(&context),
         Command::Openapi => openapi::run(context.output),

@@ -68,7 +68,6 @@ impl Config {
     pub(crate) fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let (tree, config) = Self::read(sources)?;
         let found = validate::relations(&config);
-        let found = if found.is_empty() { validate::missing_from_this_build(&config) } else { found };
         let located = found.into_iter().map(|(path, finding)| {
             let path: Vec<&str> = path.iter().map(String::as_str).collect();
             finding.at(tree.origin_of(&path).clone())

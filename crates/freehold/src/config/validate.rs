@@ -299,14 +299,3 @@ fn check_auth(found: &mut Findings, auth: &Auth) {
         }
     }
 }
-
-/// What a configuration asks for and this build does not have. These are good settings of another build, so that they
-/// are told apart from mistakes.
-pub(super) fn missing_from_this_build(config: &Config) -> Vec<Found> {
-    let mut found = Findings(Vec::new());
-    if is_postgres(config.registry.url.expose()) {
-        let hint = "use sqlite:FILE for the registry; the records may be in PostgreSQL".to_owned();
-        found.add(&["registry", "url"], "this build keeps its registry in SQLite only", Some(hint));
-    }
-    found.0
-}

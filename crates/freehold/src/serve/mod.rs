@@ -29,6 +29,7 @@ pub(crate) use self::clock::SystemClock;
 use self::drivers::{Drivers, Duties};
 pub(crate) use self::folder::{DataFolder, lock_database};
 use self::installation::Wanted;
+use self::registry::Place;
 use self::wiring::{Identity, Wired};
 use crate::api_key::chance;
 use crate::commands::Context;
@@ -88,9 +89,12 @@ impl Serve {
         let clock = Arc::new(SystemClock::new());
         let wanted = Wanted::of(&config)?;
         let metrics = Metrics::new();
-        let database = registry::path(&config, folder.path())?;
-        let _database_lock = lock_database(&database)?;
-        let registry = registry::open(&database, clock.clone(), &config, &metrics)?;
+        let place = registry::place(&config, folder.path())?;
+        let _database_lock = match &place {
+            Place::Sqlite(path) => Some(lock_database(path)?),
+            Place::Postgres(_) => None,
+        };
+        let registry = place.open(clock.clone(), &config, &metrics).await?;
         let store = registry.store.clone();
         if let Some(last) = store.latest_at().await.map_err(|error| Failure::failed(error.to_string()))? {
             clock.not_before(last);

@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use freehold_domain::lease::LeaseTerm;
-use freehold_engine::ports::{Records, Store};
+use freehold_engine::ports::{Records, Store, StoreError};
 use freehold_server::Metrics;
-use freehold_store::{MigrateError, OpenError, SqliteOptions, SqliteStore, migrate};
+use freehold_store::postgres::registry::CommitWatch;
+use freehold_store::postgres::{Options as RecordsOptions, Url};
+use freehold_store::{
+    MigrateError, OpenError, PostgresOptions, PostgresRecords, PostgresStore, SqliteOptions, SqliteStore, migrate,
+};
 
 use super::clock::SystemClock;
 use crate::config::Config;
@@ -25,38 +29,110 @@ impl From<SqliteStore> for Registry {
     }
 }
 
+/// Where the registry is.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In a file of this machine.
+    Sqlite(PathBuf),
+    /// In a PostgreSQL database, that other nodes use too.
+    Postgres(Url),
+}
+
 /// Where the database is.
 ///
 /// # Errors
-/// A registry that is none of this build's.
-pub(crate) fn path(config: &Config, data_dir: &Path) -> Result<PathBuf, Failure> {
-    match config.registry.url.expose().strip_prefix("sqlite:") {
-        Some(path) => Ok(data_dir.join(path)),
-        None => Err(Failure::usage(format!("registry.url: `{}` is not a SQLite database", config.registry.url))),
+/// A URL that is none.
+pub(crate) fn place(config: &Config, data_dir: &Path) -> Result<Place, Failure> {
+    let url = config.registry.url.expose();
+    match url.strip_prefix("sqlite:") {
+        Some(path) => Ok(Place::Sqlite(data_dir.join(path))),
+        None => {
+            let url = url.parse::<Url>().map_err(|error| Failure::usage(format!("registry.url: {error}")))?;
+            Ok(Place::Postgres(url))
+        }
     }
 }
 
-/// Opens the database for a server: brings its schema up to date, and makes it if it is missing. Its commits are timed.
-///
-/// # Errors
-/// A database that cannot be opened, is damaged, or is newer than this program.
-pub(crate) fn open(
-    path: &Path,
-    clock: Arc<SystemClock>,
-    config: &Config,
-    metrics: &Arc<Metrics>,
-) -> Result<Registry, Failure> {
-    let term = LeaseTerm(config.timing.lease.get());
-    let metrics = metrics.clone();
-    let options = SqliteOptions::file(path, clock, term).watch_commits(move |took| metrics.store_commit(took));
-    Ok(SqliteStore::open(options).map_err(|error| refused(path, error))?.into())
+impl Place {
+    /// Opens the registry for a server: brings its schema up to date, and makes it if it is missing. Its commits are
+    /// timed.
+    ///
+    /// # Errors
+    /// A database that cannot be opened, is damaged, or is newer than this program; a PostgreSQL that does not answer or
+    /// cannot be used.
+    pub(crate) async fn open(
+        &self,
+        clock: Arc<SystemClock>,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Registry, Failure> {
+        let term = LeaseTerm(config.timing.lease.get());
+        let metrics = metrics.clone();
+        match self {
+            Self::Sqlite(path) => {
+                let options =
+                    SqliteOptions::file(path, clock, term).watch_commits(move |took| metrics.store_commit(took));
+                Ok(SqliteStore::open(options).map_err(|error| refused(path, error))?.into())
+            }
+            Self::Postgres(url) => {
+                let watch: CommitWatch = Arc::new(move |took| metrics.store_commit(took));
+                let options = PostgresOptions { watch_commits: Some(watch), ..PostgresOptions::new(term) };
+                let store = postgres(url, options)?;
+                let records = PostgresRecords::to(url, RecordsOptions::default());
+                let records = records.map_err(|error| Failure::usage(format!("registry.url: {error}")))?;
+                let engine = store.probe().await.map_err(|error| away(&error))?;
+                tracing::info!(registry = store.place(), %engine, "the registry is shared");
+                Ok(Registry { store: Arc::new(store), records: Arc::new(records) })
+            }
+        }
+    }
+
+    /// Gets ready to look at a registry in PostgreSQL.
+    ///
+    /// # Errors
+    /// A registry that is elsewhere, and certificates that cannot be read.
+    pub(crate) fn postgres(&self, config: &Config) -> Result<PostgresStore, Failure> {
+        match self {
+            Self::Sqlite(path) => Err(Failure::usage(format!("{} is a SQLite registry", path.display()))),
+            Self::Postgres(url) => postgres(url, PostgresOptions::new(LeaseTerm(config.timing.lease.get()))),
+        }
+    }
+
+    /// Opens an existing registry for one command, beside a server or without one.
+    ///
+    /// # Errors
+    /// As [`Place::open`], and a database that is missing or whose schema is older than this program's.
+    pub(crate) async fn open_beside(&self, config: &Config) -> Result<Arc<dyn Store>, Failure> {
+        match self {
+            Self::Sqlite(path) => Ok(Arc::new(open_beside(path, config)?)),
+            Self::Postgres(url) => {
+                let store = postgres(url, PostgresOptions::new(LeaseTerm(config.timing.lease.get())))?;
+                store.probe().await.map_err(|error| away(&error))?;
+                Ok(Arc::new(store))
+            }
+        }
+    }
+}
+
+fn postgres(url: &Url, options: PostgresOptions) -> Result<PostgresStore, Failure> {
+    PostgresStore::to(url, options).map_err(|error| Failure::usage(format!("registry.url: {error}")))
+}
+
+/// A registry in PostgreSQL that cannot be used now.
+pub(crate) fn away(error: &StoreError) -> Failure {
+    let said = match error {
+        StoreError::Unavailable(said) => said.clone(),
+        other => other.to_string(),
+    };
+    Failure::failed(format!("the registry cannot be used: {said}"))
+        .hint("registry.url must name a PostgreSQL database that this machine reaches and its user may make schemas in")
 }
 
 /// Opens an existing database for one command, beside a server or without one.
 ///
 /// # Errors
-/// As [`open`], and a database that is missing or whose schema is older than this program's.
-pub(crate) fn open_beside(path: &Path, config: &Config) -> Result<SqliteStore, Failure> {
+/// As [`Place::open`], and a database that is missing or whose schema is older than this program's.
+fn open_beside(path: &Path, config: &Config) -> Result<SqliteStore, Failure> {
     let status = migrate::status(path).map_err(|error| unmigratable(path, error))?;
     if !status.pending.is_empty() {
         let failure = match status.database {

@@ -102,7 +102,8 @@ pub fn run<F: Future<Output = ()>>(
     open: impl FnOnce(Arc<TestClock>, LeaseTerm) -> Opened,
     case: impl FnOnce(Arc<Bench>) -> F,
 ) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let inside = runtime.enter();
     let clock = Arc::new(TestClock::default());
     let Opened { store, records, keep } = open(Arc::clone(&clock), TERM);

@@ -66,6 +66,32 @@ pub enum MigrateError {
     },
 }
 
+/// Where a schema is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which steps were taken, by number and name, and when: microseconds since the Unix epoch.
+    pub applied: Vec<(u32, String, i64)>,
+    /// Which were not.
+    pub pending: Vec<Migration>,
+    /// The program's last step.
+    pub program: u32,
+}
+
+/// Looks where a schema is, and changes nothing.
+pub(super) async fn status(client: &ClientWrapper, schema: &Schema) -> Result<Status, MigrateError> {
+    let there = client.query_typed(IS_THERE, &[(&schema.name, Type::TEXT)]).await.map_err(failed(0))?;
+    let is_there = there.first().map(|row| row.try_get::<_, bool>(0)).transpose().map_err(failed(0))?;
+    let taken = match is_there {
+        Some(true) => {
+            applied(client.query_typed(&read(schema.name), &[]).await.map_err(failed(0))?).map_err(failed(0))?
+        }
+        Some(false) | None => Vec::new(),
+    };
+    let pending = pending(schema.migrations, &taken)?.into_iter().copied().collect();
+    let applied = taken.into_iter().map(|step| (step.version, step.name, step.applied_at)).collect();
+    Ok(Status { applied, pending, program: latest(schema.migrations) })
+}
+
 /// How often it is looked again where two nodes make the ledger at once.
 const LEDGER_TRIES: u32 = 5;
 
@@ -96,7 +122,8 @@ const IS_THERE: &str = "\
 /// A step without a word of its own works from itself on.
 fn read(schema: &str) -> String {
     format!(
-        "SELECT version, name, checksum, COALESCE(works_from, version) \
+        "SELECT version, name, checksum, COALESCE(works_from, version), \
+            (extract(epoch FROM applied_at) * 1000000)::bigint \
          FROM {schema}.freehold_schema_migrations WHERE version > 0 ORDER BY version"
     )
 }
@@ -116,6 +143,7 @@ struct Applied {
     name: String,
     checksum: String,
     works_from: u32,
+    applied_at: i64,
 }
 
 fn failed(version: u32) -> impl Fn(Error) -> MigrateError {
@@ -182,6 +210,7 @@ fn applied(rows: Vec<tokio_postgres::Row>) -> Result<Vec<Applied>, Error> {
                 name: row.try_get(1)?,
                 checksum: row.try_get(2)?,
                 works_from: number(3)?,
+                applied_at: row.try_get(4)?,
             })
         })
         .collect()
@@ -190,7 +219,7 @@ fn applied(rows: Vec<tokio_postgres::Row>) -> Result<Vec<Applied>, Error> {
 fn pending(migrations: &'static [Migration], applied: &[Applied]) -> Result<Vec<&'static Migration>, MigrateError> {
     let program = latest(migrations);
     let database = applied.last().map_or(0, |applied| applied.version);
-    for Applied { version, name, checksum: taken, works_from } in applied {
+    for Applied { version, name, checksum: taken, works_from, applied_at: _ } in applied {
         let known = migrations.iter().find(|migration| migration.version == *version);
         match known {
             None if *version > program && *works_from <= program => {}

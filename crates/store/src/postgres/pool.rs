@@ -132,16 +132,16 @@ impl Database {
         let deadline = Instant::now() + within;
         match timeout_at(deadline, self.schema_is_ours()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(Trouble::Away(error.to_string())),
-            Err(_) => return Err(Trouble::Away(self.late().to_string())),
+            Ok(Err(error)) => return Err(Trouble::Away(bare(error))),
+            Err(_) => return Err(Trouble::Away(bare(self.late()))),
         }
         let lent = match timeout_at(deadline, self.lend()).await {
             Ok(Ok(lent)) => lent,
-            Ok(Err(failed)) => return Err(Trouble::Away(self.failed(&failed).to_string())),
-            Err(_) => return Err(Trouble::Away(self.late().to_string())),
+            Ok(Err(failed)) => return Err(Trouble::Away(bare(self.failed(&failed)))),
+            Err(_) => return Err(Trouble::Away(bare(self.late()))),
         };
         match timeout_at(deadline, lent.query(sql, args)).await {
-            Err(_) => Err(Trouble::Unknown(self.late().to_string())),
+            Err(_) => Err(Trouble::Unknown(bare(self.late()))),
             Ok(Ok(rows)) => {
                 lent.back(true);
                 Ok(rows)
@@ -175,8 +175,8 @@ impl Database {
 
     /// A connection for a transaction of several statements, and its place among the pool's.
     pub(super) async fn lend_for_transaction(&self) -> Result<Object, Trouble> {
-        self.schema_is_ours().await.map_err(|error| Trouble::Away(error.to_string()))?;
-        let mut lent = self.lend().await.map_err(|failed| Trouble::Away(self.failed(&failed).to_string()))?;
+        self.schema_is_ours().await.map_err(|error| Trouble::Away(bare(error)))?;
+        let mut lent = self.lend().await.map_err(|failed| Trouble::Away(bare(self.failed(&failed))))?;
         lent.object.take().ok_or_else(|| Trouble::Away("no connection was lent".to_owned()))
     }
 
@@ -228,6 +228,17 @@ impl Database {
         }
     }
 
+    /// Looks where the schema is, and changes nothing.
+    pub(super) async fn schema_status(&self) -> Result<migrate::Status, String> {
+        let object = timeout(self.options.call_within, self.lend()).await;
+        let lent = object.map_err(|_| bare(self.late()))?.map_err(|failed| bare(self.failed(&failed)))?;
+        let Some(object) = &lent.object else { return Err("no connection was lent".to_owned()) };
+        let status = timeout(self.options.call_within, migrate::status(object, &self.schema)).await;
+        let status = status.map_err(|_| bare(self.late()))?;
+        lent.back(status.is_ok());
+        status.map_err(|error| format!("{}: {error}", self.place))
+    }
+
     /// Brings the schema up to date, once. A caller that runs out of time leaves it to go on by itself.
     pub(super) async fn schema_is_ours(&self) -> Result<(), RecordsError> {
         if self.known.is_ours.load(Ordering::Acquire) {
@@ -264,6 +275,13 @@ impl Database {
                 self.place
             ))),
         }
+    }
+}
+
+/// What an error says, without whose it is.
+fn bare(error: RecordsError) -> String {
+    match error {
+        RecordsError::Unavailable(said) | RecordsError::Refused(said) => said,
     }
 }
 

@@ -106,14 +106,10 @@ pub(super) fn event(columns: &mut Columns<'_>) -> Result<Event, StoreError> {
 
 /// The first gap behind `after`, both ends included.
 fn gap(after: u64, lines: &[Line]) -> Option<(u64, u64)> {
-    let mut expected = after + 1;
-    for line in lines {
-        if line.position() != expected {
-            return Some((expected, line.position() - 1));
-        }
-        expected += 1;
-    }
-    None
+    (after + 1..)
+        .zip(lines)
+        .find(|(expected, line)| line.position() != *expected)
+        .map(|(expected, line)| (expected, line.position() - 1))
 }
 
 impl PostgresStore {

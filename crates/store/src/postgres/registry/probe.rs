@@ -8,6 +8,7 @@ use super::PostgresStore;
 use super::loaded::first;
 use super::rows::Columns;
 use crate::postgres::args::Args;
+use crate::postgres::migrate::Status;
 use crate::shared::fields::Fields as _;
 
 /// What speaks PostgreSQL's protocol there.
@@ -42,6 +43,14 @@ const PROBE: &str = "\
         current_setting('fsync', true)";
 
 impl PostgresStore {
+    /// Which steps the schema has taken and which it has not. Changes nothing.
+    ///
+    /// # Errors
+    /// In words: a place that does not answer, or a schema that this program cannot work with.
+    pub async fn schema_status(&self) -> Result<Status, String> {
+        self.desk.database.schema_status().await
+    }
+
     /// Whether the registry can be written right now: reached, with this program's schema, on a server that takes writes
     /// and has what is needed. Brings the schema up to date.
     ///

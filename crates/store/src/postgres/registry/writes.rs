@@ -523,9 +523,3 @@ async fn raised(desk: &Desk, writes: &[Write]) -> Result<Vec<Outcome>, StoreErro
     };
     Ok(writes.iter().map(one).collect())
 }
-
-/// Statements that the tests look into.
-#[cfg(test)]
-pub(super) fn statements() -> impl Iterator<Item = &'static str> {
-    STATEMENTS.iter().map(String::as_str)
-}
