@@ -107,7 +107,7 @@ pub fn run<F: Future<Output = ()>>(
     let inside = runtime.enter();
     let clock = Arc::new(TestClock::default());
     let Opened { store, records, keep } = open(Arc::clone(&clock), TERM);
-    let bench = Arc::new(Bench { store, records, clock, minted: AtomicU64::new(0) });
+    let bench = Arc::new(Bench::over(store, records, clock));
     drop(inside);
     runtime.block_on(case(Arc::clone(&bench)));
     assert_eq!(bench.store.violations(), [], "invariants were violated");
@@ -168,6 +168,12 @@ pub fn lease(run: &Run) -> Lease {
 }
 
 impl Bench {
+    /// Hands for a store that is open already.
+    #[must_use]
+    pub fn over(store: Arc<dyn Store>, records: Arc<dyn Records>, clock: Arc<TestClock>) -> Self {
+        Self { store, records, clock, minted: AtomicU64::new(0) }
+    }
+
     fn chance(&self) -> [u8; 10] {
         let mut chance = [0; 10];
         chance[3..].copy_from_slice(&self.minted.fetch_add(1, Ordering::SeqCst).to_be_bytes()[1..]);

@@ -1,0 +1,89 @@
+//! A wire to the database that loses what it is told to lose.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What becomes of the next write on the wire.
+const PASS: u32 = 0;
+const LOSE_THE_ANSWER: u32 = 1;
+const LOSE_THE_QUESTION: u32 = 2;
+
+/// A wire.
+#[derive(Clone)]
+pub(super) struct Wire {
+    port: u16,
+    next: Arc<AtomicU32>,
+    lost: Arc<AtomicU32>,
+}
+
+impl Wire {
+    /// To a server on this machine.
+    pub(super) async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let wire = Self { port, next: Arc::default(), lost: Arc::default() };
+        let own = wire.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { continue };
+                tokio::spawn(own.clone().carry(client, server));
+            }
+        });
+        wire
+    }
+
+    pub(super) fn url(&self, direct: &str, server: u16) -> String {
+        direct.replace(&format!(":{server}/"), &format!(":{}/", self.port))
+    }
+
+    /// Loses the answer to the next write: it happens.
+    pub(super) fn lose_an_answer(&self) {
+        self.next.store(LOSE_THE_ANSWER, Ordering::SeqCst);
+    }
+
+    /// Loses the next write itself.
+    pub(super) fn lose_a_question(&self) {
+        self.next.store(LOSE_THE_QUESTION, Ordering::SeqCst);
+    }
+
+    /// How many writes were lost, one way or the other.
+    pub(super) fn lost(&self) -> u32 {
+        self.lost.load(Ordering::SeqCst)
+    }
+
+    async fn carry(self, mut client: TcpStream, mut server: TcpStream) {
+        let (mut asked, mut answered) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+        loop {
+            tokio::select! {
+                read = client.read(&mut asked) => {
+                    let Ok(size @ 1..) = read else { return };
+                    let bytes = &asked[..size];
+                    let is_write = bytes.windows(4).any(|word| word == b"want") && bytes.windows(5).any(|w| w == b"guard");
+                    let fate = if is_write { self.next.swap(PASS, Ordering::SeqCst) } else { PASS };
+                    if fate != PASS {
+                        self.lost.fetch_add(1, Ordering::SeqCst);
+                    }
+                    if fate != LOSE_THE_QUESTION && server.write_all(bytes).await.is_err() {
+                        return;
+                    }
+                    if fate == LOSE_THE_ANSWER {
+                        // The server answers, and nobody hears it.
+                        let _ = server.read(&mut answered).await;
+                    }
+                    if fate != PASS {
+                        return;
+                    }
+                }
+                read = server.read(&mut answered) => {
+                    let Ok(size @ 1..) = read else { return };
+                    if client.write_all(&answered[..size]).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

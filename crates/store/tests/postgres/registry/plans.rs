@@ -1,0 +1,81 @@
+//! Every statement reads from an index, however many rows there are.
+
+use freehold_engine::ports::{AuditQuery, InstanceQuery, Share, Store};
+use freehold_store::conformance::{key, user};
+
+use super::{Place, bench, block_on};
+
+/// Sequential reads of tables that grow, counted by the database itself, over a round of what nodes do all day.
+#[test]
+fn nothing_reads_a_whole_table_to_find_a_row() {
+    let place = Place::new();
+    block_on(async {
+        let bench = bench(&place.url);
+        for number in 0..200 {
+            let run = bench.taken(&user(&format!("u{number}"))).await;
+            if number % 2 == 0 {
+                bench.release_untouched(&run).await;
+            }
+        }
+        // As many again, by the database itself.
+        place
+            .sql(
+                "CREATE FUNCTION minted(t text) RETURNS uuid LANGUAGE sql IMMUTABLE AS $$ SELECT \
+                    overlay(overlay(md5(t) placing '7' from 13 for 1) placing '8' from 17 for 1)::uuid $$; \
+                 INSERT INTO freehold_registry.contexts SELECT md5('c' || n)::uuid, 'user:x' || n, 'x' || n, n % 64, 1, \
+                 md5('c' || n)::uuid, 0, ''::bytea FROM generate_series(1, 20000) n; \
+                 DO $$ DECLARE t text; BEGIN FOREACH t IN ARRAY ARRAY['reservations', 'operations'] LOOP \
+                    EXECUTE format('INSERT INTO freehold_registry.%1$s SELECT %2$s FROM (SELECT * FROM \
+                        freehold_registry.%1$s WHERE status IN (''released'', ''cancelled'', ''failed'') LIMIT 1) r, \
+                        generate_series(1, 20000) n', t, ( \
+                        SELECT string_agg(CASE column_name::text WHEN 'context_id' THEN 'md5(''c'' || n)::uuid' \
+                            WHEN 'instance_id' THEN 'minted(''i'' || n)' WHEN 'id' THEN 'minted(''o'' || n)' \
+                            WHEN 'operation_id' THEN 'minted(''o'' || n)' ELSE 'r.' || column_name END, ', ' \
+                            ORDER BY ordinal_position) FROM information_schema.columns \
+                        WHERE table_schema = 'freehold_registry' AND table_name = t)); \
+                 END LOOP; END $$; ANALYZE",
+            )
+            .expect("filled");
+        let scans = || {
+            let sql = "SELECT pg_stat_clear_snapshot(); SELECT coalesce(sum(seq_scan), 0) FROM pg_stat_user_tables \
+                       WHERE schemaname = 'freehold_registry' \
+                       AND relname IN ('contexts', 'reservations', 'operations', 'audit')";
+            place.sql(sql).expect("counted").trim().parse::<u64>().expect("a number")
+        };
+        // What was counted is told with a delay.
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        let before = scans();
+        let store = bench.store.as_ref();
+        let mut admission = bench.admission(&user("new"));
+        admission.idempotency = Some(key(1, 1));
+        let run = bench.take(admission.clone()).await;
+        let instance = run.reservation.instance;
+        store.context_peek(&user("new"), 1, admission.idempotency).await.expect("answers");
+        store.renew(&[run.lease().expect("held")]).await.expect("answers");
+        bench.release_untouched(&run).await;
+        store.hurry(run.operation.id).await.expect("answers");
+        store.due_list(64, Share::ALL).await.expect("answers");
+        store.due_list(64, Share { index: 1, of: 3 }).await.expect("answers");
+        store.due_next().await.expect("answers");
+        store.checks_due(64).await.expect("answers");
+        store.stuck_list(bench.now(), 10).await.expect("answers");
+        store.instance_describe(instance).await.expect("answers");
+        store.operation_describe(run.operation.id).await.expect("answers");
+        store.route_lookup(instance).await.expect("answers");
+        store.owner_describe(user("u1").owner()).await.expect("answers");
+        store.unresolved_summary().await.expect("answers");
+        store.idempotency_purge(bench.now(), 10).await.expect("answers");
+        let name = "process".parse().expect("a name");
+        store.instance_named(&name, "acme").await.expect("answers");
+        store.node_returned(&"a".parse().expect("a name"), 7).await.expect("answers");
+        store.audit_read(&AuditQuery { after: 0, instance: Some(instance), limit: 10 }).await.expect("answers");
+        store.audit_read(&AuditQuery { after: 100, instance: None, limit: 10 }).await.expect("answers");
+        let of_one = InstanceQuery { owner: Some(user("u1").owner().clone()), limit: 10, ..InstanceQuery::default() };
+        store.instance_list(&of_one).await.expect("answers");
+        store.instance_list(&InstanceQuery { limit: 10, ..InstanceQuery::default() }).await.expect("answers");
+        let open = InstanceQuery { status: Some("in_progress"), limit: 10, ..InstanceQuery::default() };
+        store.instance_list(&open).await.expect("answers");
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+        assert_eq!(scans() - before, 0, "somebody read a whole table");
+    });
+}
