@@ -6,6 +6,7 @@ mod lossy;
 mod lost;
 mod plans;
 mod races;
+mod upgrade;
 
 use std::sync::Arc;
 use std::time::Duration;
