@@ -32,6 +32,7 @@ use crate::v1::instances::{
     Accepted, Changed, CreateInstance, Destroyed, Instance, InstanceList, ListInstances, UpdateInstance,
 };
 use crate::v1::leaks::{Leak, LeakList, ResolveLeak};
+use crate::v1::nodes::{DrainNode, Node, NodeList};
 use crate::v1::operations::Operation;
 use crate::v1::owners::{Anonymized, Owner};
 use crate::v1::reservations::{
@@ -357,6 +358,22 @@ impl Client {
             None => request,
         })
         .await
+    }
+
+    /// Lists the nodes.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn nodes(&self) -> Result<NodeList, ClientError> {
+        self.json(self.get(&["v1", "nodes"])).await
+    }
+
+    /// Asks a node to be drained, or not to be.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn drain_node(&self, name: &str, body: &DrainNode) -> Result<Node, ClientError> {
+        self.json(self.request(Method::POST, &["v1", "nodes", name, "drain"]).json(body)).await
     }
 
     /// Resolves a leak.

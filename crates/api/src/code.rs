@@ -3,9 +3,10 @@
 //! A code is for machines and never changes its meaning; the page, `docs/errors/{code}.md`, is for people and is served
 //! at `/problems/{code}`.
 //!
-//! Seven codes are not in the contract's table. They answer what happens outside its routes: `not_found` and
+//! Eight codes are not in the contract's table. They answer what happens outside its routes: `not_found` and
 //! `method_not_allowed` (no such path or method), `request_timeout` (the body did not arrive), `internal_error` (a
-//! defect), `instance_unreachable` (the proxy's 502), `not_supported` (the provider cannot do it) and `issuer_unavailable` (no key to check a token with).
+//! defect), `instance_unreachable` (the proxy's 502), `not_supported` (the provider cannot do it), `issuer_unavailable` (no key to check a token with) and
+//! `node_not_found`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -93,6 +94,8 @@ codes! {
     ReservationNotFound = "reservation_not_found", 404, "Reservation not found", false;
     /// Nothing is known of this owner.
     OwnerNotFound = "owner_not_found", 404, "Owner not found", false;
+    /// No such node.
+    NodeNotFound = "node_not_found", 404, "Node not found", false;
     /// No such path.
     NotFound = "not_found", 404, "No such path", false;
     /// The path has no such method.

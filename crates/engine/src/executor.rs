@@ -4,6 +4,8 @@
 //! - The finding of one step and the intent of the next share a commit.
 //! - Recovery enters here and takes the same path: a crash is a late claim.
 //! - A commit that is refused ends the run at once: somebody else has the instance.
+//! - A node that lays down its duty gives a run back between two steps, with what came of the first of them: never in
+//!   the middle of a call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,8 @@ pub enum Worked {
     Resting(Timestamp),
     /// Somebody else runs it, or did, or it is not due.
     Elsewhere,
+    /// This node takes on nothing at the moment: the next executor that looks goes on.
+    GivenBack,
     /// The store did not answer; the lease lapses, and somebody goes on.
     Interrupted(StoreError),
 }
@@ -186,6 +190,10 @@ impl Executor {
                 now,
             });
             let worked = match next {
+                Next::Act(_) if self.world.duty.laid_down().is_some() => {
+                    self.note(&mut going, Then::Rest(now), now).await?;
+                    Some(Worked::GivenBack)
+                }
                 Next::Act(action) => {
                     self.step(&mut going, &action, now).await?;
                     None

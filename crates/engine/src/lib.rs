@@ -7,6 +7,7 @@
 mod acts;
 pub mod audit;
 pub mod control_plane;
+pub mod duty;
 pub mod executor;
 mod held;
 pub mod ident;

@@ -11,6 +11,7 @@ use freehold_domain::plan::{Capabilities, Names, Patience};
 use freehold_domain::resource::RuntimeState;
 use freehold_domain::time::Timestamp;
 
+use crate::duty::Duty;
 use crate::ident::Idents;
 use crate::ports::{Asked, Billing, Clock, Driver, Entropy, Gaps, Meter, Provider, Records, Render, Store};
 use crate::spec::Vault;
@@ -148,8 +149,8 @@ pub struct World {
     pub policy: Policy,
     /// This node, in this life.
     pub holder: Holder,
-    /// Whether this node runs operations, or leaves them to others.
-    pub executes: bool,
+    /// Whether this node takes on operations, or leaves them to others.
+    pub duty: Duty,
 }
 
 /// A provider that nobody configured can promise nothing.
@@ -183,7 +184,7 @@ impl World {
             actor: Actor::System,
             request_id: reconciler.to_owned(),
             deadline_in: self.policy.deadline,
-            holder: self.executes.then(|| self.holder.clone()),
+            holder: self.duty.takes().then(|| self.holder.clone()),
         }
     }
 

@@ -8,7 +8,7 @@ use clap::builder::styling::{AnsiColor, Style, Styles};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    adopt, audit, completions, config, demo, doctor, instance, key, leak, migrate, operation, owner, provider,
+    adopt, audit, completions, config, demo, doctor, instance, key, leak, migrate, node, operation, owner, provider,
     reservation, simulate,
 };
 use crate::serve::Serve;
@@ -103,6 +103,9 @@ pub(crate) enum Command {
     /// See and resolve resources that were given up on
     #[command(subcommand)]
     Leak(leak::Leak),
+    /// See the servers that share a registry, and drain one before it goes away
+    #[command(subcommand)]
+    Node(node::Node),
     /// Make instances of what an older system made: tagged and recorded, running on as it is
     Adopt(adopt::Adopt),
     /// See the providers of the configuration, and check what they promise

@@ -2,6 +2,7 @@
 
 use freehold_api::v1::audit::AuditEvent;
 use freehold_api::v1::instances::{Instance, InstanceStatus, Subscription};
+use freehold_api::v1::nodes::Node;
 use freehold_api::v1::operations::{Operation, OperationKind, OperationStatus, Step, StepStatus};
 use freehold_api::v1::owners::Entry;
 use freehold_api::v1::reservations::{Evidence, FailureCode, Reservation, ReservationStatus, ResolutionReason};
@@ -12,7 +13,7 @@ use freehold_domain::resource::ResourceKind;
 use freehold_domain::route::Route;
 use freehold_domain::{operation, reservation, resource, status, time};
 use freehold_engine::audit::GENESIS;
-use freehold_engine::ports::{AuditRecord, LeakRecord, OperationView, Registered};
+use freehold_engine::ports::{AuditRecord, LeakRecord, NodeBeat, NodeRecord, OperationView, Registered};
 use freehold_engine::spec::Spec;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -341,6 +342,23 @@ pub(crate) fn audit_event(record: &AuditRecord) -> AuditEvent {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A node.
+pub(crate) fn node(record: &NodeRecord) -> Node {
+    let NodeRecord { beat, started_at, seen_at, draining, operations } = record;
+    let NodeBeat { holder, roles, version, address } = beat;
+    Node {
+        name: holder.node.to_string(),
+        incarnation: format!("{:016x}", holder.incarnation),
+        roles: roles.split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect(),
+        version: version.clone(),
+        address: address.clone(),
+        started_at: timestamp(*started_at),
+        seen_at: timestamp(*seen_at),
+        draining: *draining,
+        operations: *operations,
+    }
 }
 
 /// A leak. The registry keeps idents rather than single resources on its leak list, and not how one was resolved.

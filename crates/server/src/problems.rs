@@ -107,6 +107,7 @@ pub(crate) fn not_found(code: Code) -> Problem {
         Code::OperationNotFound => "there is no such operation",
         Code::ReservationNotFound => "there is no such reservation; GET /v1/reservations lists those there are",
         Code::OwnerNotFound => "nothing is known of this owner",
+        Code::NodeNotFound => "there is no such node; GET /v1/nodes lists those there are",
         _ => "there is no such thing",
     };
     Problem::new(code, what)

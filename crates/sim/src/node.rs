@@ -9,6 +9,7 @@ use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::lease::Holder;
 use freehold_domain::records::RecordsView;
 use freehold_engine::control_plane::ControlPlane;
+use freehold_engine::duty::Duty;
 use freehold_engine::executor::Executor;
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
@@ -148,7 +149,7 @@ impl Node {
             vault: Vault::new(&shared.installation.secret_key, chance),
             policy: policy(shared.program.clone()),
             holder: holder.clone(),
-            executes: true,
+            duty: Duty::new(true),
         });
         Self {
             holder,

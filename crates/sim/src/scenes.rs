@@ -4,7 +4,7 @@
 use freehold_domain::evidence::{Lookup, ProvenAbsent};
 use freehold_domain::ids::{InstanceId, OperationId, SubscriptionId};
 use freehold_domain::lease::{Epoch, Holder, ProviderName};
-use freehold_domain::operation::{OperationKind, Step, StepStatus};
+use freehold_domain::operation::{OperationKind, Step, StepRecord, StepStatus};
 use freehold_domain::plan::{self, Next, Patience, Situation};
 use freehold_domain::records::{CanonicalSuccess, InstanceRow, RecordsView, Subscription, SubscriptionStatus};
 use freehold_domain::reservation::{FrozenSpec, Intent, Status};
@@ -14,8 +14,11 @@ use freehold_domain::run::{self, Bid, Commission, Effect, Finding, Hold, Note, R
 use freehold_domain::sweep::{Sighting, Verdict, judge};
 use freehold_domain::time::Timestamp;
 use freehold_domain::{event::Actor, owner::Context};
+use freehold_engine::duty::LaidDown;
 use freehold_engine::ports::{Gap, Registered, Store};
 use freehold_providers::fake::FakeCloud;
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::chance::Chance;
@@ -76,6 +79,7 @@ scenes!(
     nothing_is_given_up_while_the_records_are_silent,
     two_that_were_taken_in_are_not_both_published,
     nothing_is_released_while_a_row_may_still_come,
+    a_node_that_lays_down_its_duty_leaves_nothing_in_doubt,
 );
 
 const CREATE: Create = Create { owner: 0, key: Some(0), body: 1 };
@@ -189,6 +193,45 @@ fn what_an_operator_released_is_not_completed_by_a_repair() -> Vec<String> {
         repair(town, instance);
         Ok(())
     })
+}
+
+/// Lays down the duty of the node that makes an instance at each moment of making it.
+fn a_node_that_lays_down_its_duty_leaves_nothing_in_doubt() -> Vec<String> {
+    let given_back_after = |steps: usize| format!("it is never given back after {steps} steps");
+    let mut given_back = BTreeSet::new();
+    for polls in 0..POLLS_MAX {
+        let mut is_made = false;
+        let broken = play(|town| {
+            begin_create(town);
+            let polled = Cell::new(0);
+            until(town, "the moment", |_| polled.replace(polled.get() + 1) == polls)?;
+            town.nodes[0].world().duty.set(Some(LaidDown::Draining));
+            for _ in 0..POLLS_MAX {
+                let Some(position) = (0..town.tasks.len()).find(|position| town.tasks[*position].node == 0) else {
+                    break;
+                };
+                town.poll(position);
+            }
+            town.nodes[0].world().duty.set(None);
+            let Some(Registered { operation, .. }) = registered(town) else { return Ok(()) };
+            is_made = operation.status.is_over();
+            given_back.extend((!is_made).then_some(operation.steps.len()));
+            let in_doubt = |step: &&StepRecord| matches!(step.status, StepStatus::Noted | StepStatus::Unknown);
+            match operation.steps.iter().find(in_doubt) {
+                Some(step) => Err(vec![format!("after {polls} polls {} is left in doubt", step.step.name())]),
+                None if operation.holder.is_some() => Err(vec![format!("after {polls} polls it is not given back")]),
+                None => Ok(()),
+            }
+        });
+        if is_made && broken.is_empty() {
+            // Before every step but the last ones, which are commits: checked, base, storage, runtime, row.
+            return (1..=5).filter(|steps| !given_back.contains(steps)).map(given_back_after).collect();
+        }
+        if !broken.is_empty() {
+            return broken;
+        }
+    }
+    vec!["it is never made".to_owned()]
 }
 
 /// Questions to one function, for second lines of defence that no history comes to while the first one stands.

@@ -21,9 +21,10 @@ use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
     Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, Because, Billing,
     Blueprint, ContextPeek, DestroyAccepted, Entitlement, EntitlementRefused, IdempotencyKey, Ident, Installation,
-    InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord, LogQuery, LogReader, LogsUnavailable, Made,
-    OperationView, Order, OwnedPage, Provider, RecordChange, Records, RecordsError, Registered, RouteEntry, Share,
-    StillThere, Store, StoreError, Stuck, SubscriptionTerms, Unanswered, UnresolvedSummary, WorkAccepted,
+    InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord, LogQuery, LogReader, LogsUnavailable, Made, NodeBeat,
+    NodeOrders, NodeRecord, Nodes, OperationView, Order, OwnedPage, Provider, RecordChange, Records, RecordsError,
+    Registered, RouteEntry, Share, StillThere, Store, StoreError, Stuck, SubscriptionTerms, Unanswered,
+    UnresolvedSummary, WorkAccepted,
 };
 
 use crate::tasks::Yield;
@@ -320,6 +321,13 @@ wire! { Store:
             answer
         }
     }
+}
+
+wire! { Nodes:
+    async node_start(beat: NodeBeat) -> Result<NodeOrders, StoreError>;
+    async node_beat(beat: NodeBeat) -> Result<NodeOrders, StoreError>;
+    async node_list() -> Result<Vec<NodeRecord>, StoreError>;
+    async node_drain(node: &NodeId, draining: bool) -> Result<NodeRecord, StoreError>;
 }
 
 wire! { Records:

@@ -6,6 +6,7 @@ pub mod billing;
 pub mod health;
 pub mod instances;
 pub mod leaks;
+pub mod nodes;
 pub mod operations;
 pub mod owners;
 pub mod reservations;

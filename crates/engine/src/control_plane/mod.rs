@@ -68,7 +68,7 @@ impl ControlPlane {
             actor: caller.actor,
             request_id: caller.request_id.clone(),
             deadline_in: world.policy.deadline,
-            holder: world.executes.then(|| world.holder.clone()),
+            holder: world.duty.takes().then(|| world.holder.clone()),
         }
     }
 

@@ -2,6 +2,17 @@
 //!
 //! Nothing here decides who may do what: leases do. A list of nodes tells people who is there, tells a node that it is to
 //! be drained, and lets nodes begin with different parts of the work.
+//!
+//! A node's name belongs to one life of it at a time, and lives have no order of their own: incarnations are random, and
+//! the clocks of a process that was frozen say nothing. So the registry goes by who came:
+//!
+//! - A life takes its node's name when it starts, whoever has it: whoever started last is the node.
+//! - From then on it is heard only while it has the name. An earlier life that wakes up changes nothing on record, and
+//!   hears that it was superseded.
+//! - A name whose life was silent for [`LIVE_FOR`] is free: any life of the node that is heard of next has it. So of two
+//!   processes by one name one goes on when the other ends.
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use freehold_domain::lease::{Holder, NodeId};
@@ -9,12 +20,23 @@ use freehold_domain::time::Timestamp;
 
 use super::StoreError;
 
+/// How long a node counts as there after it was heard of last, by the store's clock: several beats, so that one that is
+/// late does not change everybody's share.
+pub const LIVE_FOR: Duration = Duration::from_secs(15);
+
+/// How long a silent node stays on the list.
+pub const LISTED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// The role of nodes that share the timers.
+const EXECUTOR: &str = "executor";
+
 /// What a node tells of itself, every few seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeBeat {
     /// Who it is, and in which life.
     pub holder: Holder,
-    /// What it does: some of `http,executor,reconcilers,proxy`.
+    /// What it does at the moment: some of `http,executor,reconcilers,proxy`. One that is being drained and has heard of
+    /// it is no executor.
     pub roles: String,
     /// Its program's version.
     pub version: String,
@@ -27,6 +49,8 @@ pub struct NodeBeat {
 pub struct NodeOrders {
     /// Whether it is to take no new work, and to finish or give back what it has.
     pub draining: bool,
+    /// Whether another life of the node has its name: nothing of this one is on record.
+    pub superseded: bool,
     /// With which part of the work it is to begin.
     pub share: Share,
     /// The store's time.
@@ -44,7 +68,7 @@ pub struct NodeRecord {
     pub seen_at: Timestamp,
     /// Whether it is to be drained.
     pub draining: bool,
-    /// How many operations it holds.
+    /// On how many operations it has a lease that has not lapsed.
     pub operations: u64,
 }
 
@@ -67,6 +91,21 @@ impl Share {
     pub fn has(self, shard: u32) -> bool {
         shard % self.of.max(1) == self.index
     }
+
+    /// The part of `node` among the nodes that are there and not being drained, each with its roles: those that are
+    /// executors have one each, in the order of their names. Whoever is none of them has no part of its own, and begins
+    /// with everything.
+    #[must_use]
+    pub fn among<'n>(node: &str, there: impl IntoIterator<Item = (&'n str, &'n str)>) -> Self {
+        let is_executor = |roles: &str| roles.split(',').any(|role| role == EXECUTOR);
+        let mut executors: Vec<&str> =
+            there.into_iter().filter(|(_, roles)| is_executor(roles)).map(|(name, _)| name).collect();
+        executors.sort_unstable();
+        match (executors.binary_search(&node).map(u32::try_from), u32::try_from(executors.len())) {
+            (Ok(Ok(index)), Ok(of)) => Self { index, of },
+            _ => Self::ALL,
+        }
+    }
 }
 
 impl Default for Share {
@@ -78,12 +117,36 @@ impl Default for Share {
 /// The list of nodes.
 #[async_trait]
 pub trait Nodes: Send + Sync {
-    /// Puts a node on record, or tells that it is still there. A node in a new life is not draining any more.
+    /// Puts a node on record in a new life, in which it is not draining. To be called once, before it does anything.
+    async fn node_start(&self, beat: NodeBeat) -> Result<NodeOrders, StoreError>;
+
+    /// Tells that a node is still there. What a superseded life tells is not put on record.
     async fn node_beat(&self, beat: NodeBeat) -> Result<NodeOrders, StoreError>;
 
-    /// Every node that was heard of within a day, by name.
+    /// Every node that was heard of within [`LISTED_FOR`], by name.
     async fn node_list(&self) -> Result<Vec<NodeRecord>, StoreError>;
 
-    /// Asks a node to be drained, or not to be. [`StoreError::Missing`] for one that is not on record.
+    /// Asks a node to be drained, or not to be. [`StoreError::Missing`] for one that is not on the list.
     async fn node_drain(&self, node: &NodeId, draining: bool) -> Result<NodeRecord, StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn executors_share_by_name_and_nobody_else_has_a_part() {
+        let there = [("c", "http,executor"), ("a", "executor"), ("b", "http,proxy"), ("d", "executors")];
+        let of_two = |index| Share { index, of: 2 };
+        assert_eq!(Share::among("a", there), of_two(0));
+        assert_eq!(Share::among("c", there), of_two(1));
+        for nobody in ["b", "d", "e"] {
+            assert_eq!(Share::among(nobody, there), Share::ALL, "{nobody}");
+        }
+        assert_eq!(Share::among("a", []), Share::ALL);
+        for shard in 0..64 {
+            let owners = (0..2).filter(|&index| of_two(index).has(shard)).count();
+            assert_eq!(owners, 1, "each shard is in one part");
+        }
+    }
 }

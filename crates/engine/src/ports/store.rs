@@ -26,7 +26,7 @@ use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{Bid, Commission, Note, Refused, Run, Settle, Unclaimable, Work, WorkRefused};
 use freehold_domain::time::Timestamp;
 
-use super::Share;
+use super::{Nodes, Share};
 
 /// A transaction that did not answer "done".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -435,7 +435,7 @@ pub struct StillThere(pub InstanceId);
 
 /// The registry.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Nodes {
     /// Takes a reservation: idempotency record, reservation, operation, first lease, timer and audit event together.
     async fn admit(&self, admission: Admission) -> Result<Admitted, AdmitRefused>;
 

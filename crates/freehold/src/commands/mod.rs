@@ -11,6 +11,7 @@ pub(crate) mod instance;
 pub(crate) mod key;
 pub(crate) mod leak;
 pub(crate) mod migrate;
+pub(crate) mod node;
 pub(crate) mod openapi;
 pub(crate) mod operation;
 pub(crate) mod owner;
@@ -46,6 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Reservation(command) => command.run(&context).await,
         Command::Audit(command) => command.run(&context).await,
         Command::Leak(command) => command.run(&context).await,
+        Command::Node(command) => command.run(&context).await,
         Command::Adopt(command) => command.run(&context).await,
         Command::Provider(command) => command.run(&context).await,
         Command::Config(command) => command.run(&context),

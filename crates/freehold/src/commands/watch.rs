@@ -133,6 +133,18 @@ pub(crate) fn outcome(operation: &Operation) -> Result<(), Failure> {
     Err(failure)
 }
 
+/// Something that turns while a person waits; `None` where nobody watches.
+pub(crate) fn spinner() -> Option<ProgressBar> {
+    is_watched().then(|| {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(TURN);
+        bar
+    })
+}
+
 /// The steps of an operation as they happen: a spinner for a person, lines for a file.
 struct Progress {
     bar: Option<ProgressBar>,
@@ -142,15 +154,7 @@ struct Progress {
 
 impl Progress {
     fn new() -> Self {
-        let bar = is_watched().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed:.dim}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(TURN);
-            bar
-        });
-        Self { bar, told: HashMap::new(), is_out: false }
+        Self { bar: spinner(), told: HashMap::new(), is_out: false }
     }
 
     fn show(&mut self, operation: &Operation) {

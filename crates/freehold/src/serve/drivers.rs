@@ -1,6 +1,7 @@
 //! The loops that drive the engine: the only places that spawn, sleep and select on its behalf.
 //!
 //! - A hint runs an operation at once; without the hint its timer runs it. Both take the same path.
+//! - While the node's duty is laid down nothing due is taken; what runs gives itself back between two steps.
 //! - Leases are renewed by a loop of its own, so that a call in flight never costs its lease.
 //! - At shutdown nothing new begins, what runs gets a moment, and every lease is given back.
 
@@ -8,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::beat::{Heart, Orders};
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_engine::executor::{Executor, Worked};
-use freehold_engine::ports::{Claimed, Driver, Share};
+use freehold_engine::ports::{Claimed, Driver};
 use freehold_engine::reconcilers::{billing, drift, due, expiry, janitor, records, stuck};
 use freehold_engine::world::World;
 use freehold_server::{Hub, Probe};
@@ -138,6 +140,7 @@ impl Drivers {
         timers: Arc<Notify>,
         duties: Duties,
         pulse: Pulse,
+        heart: Heart,
     ) -> Self {
         let executor = Executor::new(world.clone());
         let drivers =
@@ -151,11 +154,13 @@ impl Drivers {
                 interrupted: Arc::default(),
                 stop: drivers.stop.clone(),
                 pulse,
+                orders: heart.orders(),
             };
             drivers.loops.spawn(running.clone().take_hints(admitted));
             drivers.loops.spawn(running.watch_timers(timers));
             drivers.loops.spawn(renew(drivers.executor.clone(), duties.renew_every, drivers.stop.clone()));
         }
+        drivers.loops.spawn(heart.beat(drivers.stop.clone()));
         if duties.reconciles {
             drivers.loops.spawn(look_after_runtimes(world.clone(), drivers.stop.clone()));
             drivers.loops.spawn(keep_house(world.clone(), drivers.stop.clone()));
@@ -194,6 +199,7 @@ struct Running {
     interrupted: Arc<AtomicBool>,
     stop: CancellationToken,
     pulse: Pulse,
+    orders: Orders,
 }
 
 impl Running {
@@ -257,7 +263,10 @@ impl Running {
     /// Runs what is due, and answers how long to wait until the next look.
     async fn run_due(&self) -> Duration {
         self.pulse.beat();
-        let due = match due::pass(&self.world, DUE_AT_ONCE, Share::ALL).await {
+        if !self.world.duty.takes() {
+            return LOOK_AT_LEAST;
+        }
+        let due = match due::pass(&self.world, DUE_AT_ONCE, self.orders.share()).await {
             Ok(due) => due,
             Err(error) => {
                 tracing::warn!(%error, "the timers could not be read");
@@ -265,7 +274,7 @@ impl Running {
             }
         };
         for &operation in &due.operations {
-            let Some(place) = self.place().await else { return LOOK_AT_LEAST };
+            let Some(place) = self.place().await.filter(|_| self.world.duty.takes()) else { return LOOK_AT_LEAST };
             self.pulse.beat();
             let running = self.clone();
             self.runs.spawn(async move {
@@ -288,7 +297,8 @@ impl Running {
                 return;
             }
             let deadline = Instant::now() + rest;
-            if self.stop.run_until_cancelled(tokio::time::sleep_until(deadline)).await.is_none() {
+            let rested = self.stop.run_until_cancelled(tokio::time::sleep_until(deadline)).await;
+            if rested.is_none() || !self.world.duty.takes() {
                 return;
             }
             worked = self.executor.work_once(operation).await;
@@ -408,6 +418,7 @@ mod tests {
     use freehold_server::Metrics;
     use freehold_store::{CommitFault, SqliteOptions, SqliteStore};
 
+    use super::super::beat::{self, Told};
     use super::super::registry::Registry;
     use super::super::wiring::{Identity, Wired};
     use super::super::{DataFolder, SystemClock};
@@ -416,7 +427,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
-    /// A node that runs nothing by itself, over a store that refuses commits while `refuses`.
+    /// A node over a store that refuses commits while `refuses`.
     fn wired(folder: &DataFolder, refuses: &Arc<AtomicBool>) -> (Wired, Arc<SqliteStore>) {
         let config = Config::load(&Sources::default()).unwrap();
         let clock = Arc::new(SystemClock::new());
@@ -430,9 +441,8 @@ mod tests {
             janitor_looks_until: Duration::ZERO,
         };
         let store = Arc::new(SqliteStore::open(options).unwrap());
-        let roles = Roles { executor: false, ..Roles::ALL };
-        let registry = Registry { store: store.clone(), records: store.clone() };
-        let wired = Wired::new(&config, roles, folder, clock, registry, Metrics::new(), identity).unwrap();
+        let registry = Registry { store: store.clone(), records: store.clone(), keeps_time: false };
+        let wired = Wired::new(&config, Roles::ALL, folder, clock, registry, Metrics::new(), identity).unwrap();
         (wired, store)
     }
 
@@ -441,7 +451,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let folder = DataFolder::open(temp.path()).unwrap();
         let refuses = Arc::new(AtomicBool::new(false));
-        let (Wired { world, admitted, timers, .. }, store) = wired(&folder, &refuses);
+        let (Wired { world, mut admitted, timers, .. }, store) = wired(&folder, &refuses);
         let request = Provision {
             caller: Caller { actor: Actor::Platform, request_id: "r".into() },
             context: Context::new("user:alice".parse().unwrap(), None).unwrap(),
@@ -452,6 +462,14 @@ mod tests {
             idempotency: None,
         };
         ControlPlane::new(Arc::clone(&world)).provision(request).await.unwrap();
+        world.store.give_back(&[admitted.try_recv().unwrap().lease]).await.unwrap();
+        let told = Told {
+            holder: world.holder.clone(),
+            roles: Roles::ALL,
+            address: String::new(),
+            every: Duration::from_secs(3),
+        };
+        let heart = beat::start(store.as_ref(), told, None).await.unwrap().over(world.clone());
 
         // The disk is full: what is due stays due.
         refuses.store(true, Ordering::Relaxed);
@@ -462,7 +480,7 @@ mod tests {
             sweep_every: Duration::from_secs(600),
         };
         let (began, before) = (Instant::now(), store.stats().batches);
-        let drivers = Drivers::start(&world, admitted, timers, duties, Pulse::new(duties));
+        let drivers = Drivers::start(&world, admitted, timers, duties, Pulse::new(duties), heart);
         while store.stats().batches < before + 3 {
             assert!(began.elapsed() < PATIENCE, "nobody asks");
             sleep(SOONEST).await;

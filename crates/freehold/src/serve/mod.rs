@@ -4,6 +4,7 @@
 //! - A start that is refused leaves nothing half done; the next start after any other end goes on from what is on disk.
 //! - Work that grows with the registry begins behind that line.
 
+mod beat;
 mod caution;
 mod clock;
 mod drivers;
@@ -25,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::beat::Told;
 pub(crate) use self::clock::SystemClock;
 use self::drivers::{Drivers, Duties};
 pub(crate) use self::folder::{DataFolder, lock_database};
@@ -96,15 +98,29 @@ impl Serve {
         };
         let registry = place.open(clock.clone(), &config, &metrics).await?;
         let store = registry.store.clone();
-        if let Some(last) = store.latest_at().await.map_err(|error| Failure::failed(error.to_string()))? {
+        if !registry.keeps_time
+            && let Some(last) = store.latest_at().await.map_err(|error| Failure::failed(error.to_string()))?
+        {
             clock.not_before(last);
         }
 
+        let installation = wanted.settle(store.as_ref()).await?;
+        let holder = Holder { node: folder.node_id(config.node_id.as_deref())?, incarnation: incarnation()? };
+        let address = listener.local_addr()?;
+        let told = Told {
+            holder: holder.clone(),
+            roles: self.roles,
+            address: address.to_string(),
+            every: config.timing.renew.get(),
+        };
+        let started = beat::start(store.as_ref(), told, registry.keeps_time.then(|| clock.clone())).await;
+        let started = started.map_err(|error| Failure::failed(error.to_string()))?;
+
         let made_at = store.made_at().await.map_err(|error| Failure::failed(error.to_string()))?;
         let identity = Identity {
-            installation: wanted.settle(store.as_ref()).await?,
+            installation,
             janitor_looks_until: caution::looks_until(config.janitor.dry_run, made_at, clock.as_ref()),
-            holder: Holder { node: folder.node_id(config.node_id.as_deref())?, incarnation: incarnation()? },
+            holder,
         };
         tracing::info!(
             node = %identity.holder.node,
@@ -125,9 +141,9 @@ impl Serve {
         let pulse = drivers::Pulse::new(duties);
         let parts = wiring::server_parts(&config, self.roles, &folder, &wired, pulse.probe(), shutdown.clone())?;
         let Wired { world, store, admitted, timers, .. } = wired;
-        let drivers = Drivers::start(&world, admitted, timers, duties, pulse);
+        let heart = started.over(world.clone());
+        let drivers = Drivers::start(&world, admitted, timers, duties, pulse, heart);
 
-        let address = listener.local_addr()?;
         let serving = tokio::spawn(freehold_server::serve(
             TcpListener::from_std(listener)?,
             router(parts),

@@ -20,12 +20,14 @@ use crate::exit::Failure;
 pub(crate) struct Registry {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) records: Arc<dyn Records>,
+    /// Whether the store has a clock of its own, which is every node's: else it reads the one that it was opened with.
+    pub(crate) keeps_time: bool,
 }
 
 impl From<SqliteStore> for Registry {
     fn from(store: SqliteStore) -> Self {
         let store = Arc::new(store);
-        Self { store: store.clone(), records: store }
+        Self { store: store.clone(), records: store, keeps_time: false }
     }
 }
 
@@ -82,7 +84,7 @@ impl Place {
                 let records = records.map_err(|error| Failure::usage(format!("registry.url: {error}")))?;
                 let engine = store.probe().await.map_err(|error| away(&error))?;
                 tracing::info!(registry = store.place(), %engine, "the registry is shared");
-                Ok(Registry { store: Arc::new(store), records: Arc::new(records) })
+                Ok(Registry { store: Arc::new(store), records: Arc::new(records), keeps_time: true })
             }
         }
     }

@@ -11,6 +11,7 @@ use freehold_domain::lease::{Holder, InvalidName, PriceVersion, ProviderName, Ti
 use freehold_domain::plan::Capabilities;
 use freehold_domain::route::Endpoint;
 use freehold_engine::control_plane::ControlPlane;
+use freehold_engine::duty::Duty;
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
 use freehold_engine::ports::{Billing, Claimed, Installation, KeyRole, Provider, Records, Store};
@@ -97,7 +98,7 @@ impl Wired {
         let idents = Idents::new(install, &mac_key);
         let (sender, admitted) = mpsc::channel(HINTS_MAX);
         let (hub, timers) = (Hub::new(), Arc::new(Notify::new()));
-        let Registry { store, records } = registry;
+        let Registry { store, records, keeps_time: _ } = registry;
         let elsewhere = records_elsewhere(config)?;
         let world = World {
             store: store.clone(),
@@ -115,7 +116,7 @@ impl Wired {
             vault: Vault::new(&secret_key, entropy),
             policy: policy(config, janitor_looks_until)?,
             holder,
-            executes: roles.executor,
+            duty: Duty::new(roles.executor),
         };
         Ok(Self { world: Arc::new(world), store, hub, metrics, admitted, timers })
     }

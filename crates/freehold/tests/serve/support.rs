@@ -38,6 +38,12 @@ impl Home {
         self.env.push((format!("FREEHOLD__{setting}"), value.to_owned()));
     }
 
+    /// With a variable of the surroundings.
+    pub(crate) fn variable(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }

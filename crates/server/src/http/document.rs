@@ -24,6 +24,7 @@ Every error is an `application/problem+json` document whose `type` leads to a pa
         (name = "routes", description = "Where traffic goes"),
         (name = "audit", description = "What happened"),
         (name = "leaks", description = "Resources that were given up on"),
+        (name = "nodes", description = "Who serves this registry"),
         (name = "billing", description = "What the billing service says by itself"),
         (name = "server", description = "The server itself"),
     )

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use freehold_api::idempotency::{self, IdempotencyKey};
 use freehold_api::{Code, Prefer, prefer};
 use freehold_domain::ids::{InstanceId, LeakId, OperationId};
+use freehold_domain::lease::NodeId;
 use freehold_domain::owner::Owner;
 use freehold_engine::control_plane;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -79,10 +80,24 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for JsonBody<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
         if !says_json(request.headers()) {
-            let detail = "send the body as `content-type: application/json`";
-            return Err(Refusal::new(Code::UnsupportedMediaType, detail));
+            return Err(not_json());
         }
         Ok(Self(freehold_api::json::read(&bytes_of(request).await?)?))
+    }
+}
+
+/// A JSON body of at most [`BODY_BYTES_MAX`], or none.
+pub(crate) struct OptionalBody<T>(pub(crate) Option<T>);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        if request.headers().contains_key(CONTENT_TYPE) {
+            return JsonBody::from_request(request, state).await.map(|JsonBody(body)| Self(Some(body)));
+        }
+        let body = bytes_of(request).await?;
+        if body.is_empty() { Ok(Self(None)) } else { Err(not_json()) }
     }
 }
 
@@ -118,6 +133,10 @@ pub(crate) async fn bytes_of(request: Request) -> Result<Bytes, Refusal> {
 pub(crate) fn says_json(headers: &HeaderMap) -> bool {
     let said = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     said.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn not_json() -> Refusal {
+    Refusal::new(Code::UnsupportedMediaType, "send the body as `content-type: application/json`")
 }
 
 fn too_large() -> Refusal {
@@ -215,6 +234,16 @@ impl Named for LeakId {
 
     async fn is_own(&self, _: &App, _: &User) -> Result<(), Refusal> {
         own(false, Code::NotFound)
+    }
+}
+
+impl Named for NodeId {
+    fn read(text: &str) -> Result<Self, Refusal> {
+        text.parse().map_err(|why| Refusal::new(Code::InvalidRequest, format!("the node in the path: {why}")))
+    }
+
+    async fn is_own(&self, _: &App, _: &User) -> Result<(), Refusal> {
+        own(false, Code::NodeNotFound)
     }
 }
 

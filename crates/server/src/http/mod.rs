@@ -14,6 +14,7 @@ mod health;
 pub(crate) mod instances;
 mod leaks;
 mod meta;
+mod nodes;
 pub(crate) mod operations;
 mod owners;
 pub(crate) mod reservations;
@@ -58,6 +59,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(audit::events::events))
         .routes(routes!(leaks::list::list))
         .routes(routes!(leaks::resolve::resolve))
+        .routes(routes!(nodes::list::list))
+        .routes(routes!(nodes::drain::drain))
         .routes(routes!(billing::events::events))
 }
 

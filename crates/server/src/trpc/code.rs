@@ -32,6 +32,7 @@ pub(super) const fn of(code: Code) -> Said {
         | Code::OperationNotFound
         | Code::ReservationNotFound
         | Code::OwnerNotFound
+        | Code::NodeNotFound
         | Code::NotFound
         // There is none for what is gone for ever.
         | Code::Gone => said("NOT_FOUND", -32004, 404),

@@ -11,6 +11,7 @@ mod edges;
 mod events;
 mod janitor;
 mod lifecycle;
+mod nodes;
 mod operators;
 mod pages;
 mod platform;

@@ -12,6 +12,7 @@ use freehold_domain::lease::{Holder, LeaseTerm, PriceVersion, ProviderName, Tier
 use freehold_domain::route::Endpoint;
 use freehold_domain::time::Timestamp;
 use freehold_engine::control_plane::ControlPlane;
+use freehold_engine::duty::Duty;
 use freehold_engine::executor::{Executor, Worked};
 use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
@@ -250,7 +251,7 @@ impl Server {
             vault: Vault::new(&[2; 32], entropy),
             policy: Policy { deadline: options.deadline, billing_falls_back: options.falls_back, ..policy() },
             holder: Holder { node: "node-a".parse().unwrap(), incarnation: 1 },
-            executes: true,
+            duty: Duty::new(true),
         });
         store.key_create(viewer()).await.unwrap();
         let shutdown = CancellationToken::new();
@@ -315,7 +316,7 @@ impl Server {
             vault: Vault::new(&[2; 32], Arc::clone(entropy)),
             policy,
             holder: Holder { node: "node-a".parse().unwrap(), incarnation: 2 },
-            executes: false,
+            duty: Duty::new(false),
         }
     }
 

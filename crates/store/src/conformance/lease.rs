@@ -7,12 +7,13 @@ use freehold_domain::event::EventKind;
 use freehold_domain::ids::OperationId;
 use freehold_domain::lease::{Epoch, Fenced, Holder, Lease};
 use freehold_domain::operation::{OperationStatus, Step, StepStatus};
+use freehold_domain::owner::Context;
 use freehold_domain::resource::RuntimeState;
 use freehold_domain::run::{Refused, Run, Settlement, Then, Unclaimable};
-use freehold_engine::ports::{AuditQuery, Share, StoreError};
+use freehold_engine::ports::{Admission, AuditQuery, Share, StoreError};
 use tokio::task::JoinSet;
 
-use super::{Bench, TERM, failure, lease, node, user};
+use super::{Bench, TERM, failure, lease, member, node, user};
 
 async fn claim(bench: &Bench, operation: OperationId, holder: &Holder) -> Result<(Run, Lease), Unclaimable> {
     bench.store.claim(operation, holder).await.expect("the store answers")
@@ -217,4 +218,30 @@ pub async fn timers_ring_longest_first(bench: Arc<Bench>) {
     assert_eq!(bench.store.due_list(1, Share::ALL).await, Ok(vec![operations[1]]));
     bench.clock.advance(Duration::from_secs(10));
     assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![operations[1], operations[2], operations[0]]));
+}
+
+/// Whoever has little that is due has its turn soon, however much somebody else has that was due before.
+pub async fn one_owners_flood_does_not_keep_another_waiting(bench: Arc<Bench>) {
+    const FLOOD: usize = 300;
+    const LOOK: usize = 64;
+    let (flooding, patient) = (member("flood", "p0"), user("patient"));
+    let part = |context: &Context| crate::shared::parts::shard(context.owner());
+    assert_ne!(part(&flooding), part(&patient), "owners of one part wait for each other");
+    let due = async |context: &Context| {
+        let admission = bench.admission(context);
+        bench.take(Admission { asked: bench.asked_of_others(), ..admission }).await.operation.id
+    };
+    for person in 0..FLOOD {
+        due(&member("flood", &format!("p{person}"))).await;
+    }
+    bench.clock.advance(Duration::from_secs(5));
+    let waiting = due(&patient).await;
+    bench.clock.advance(Duration::from_secs(5));
+    let look = bench.store.due_list(LOOK, Share::ALL).await.expect("the store answers");
+    assert_eq!(look.len(), LOOK, "a look is full where enough is due");
+    assert!(look.contains(&waiting), "it is not among the first {LOOK} of {}", FLOOD + 1);
+    let mut once = look.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), LOOK, "and each is in it once");
 }

@@ -16,6 +16,7 @@ pub mod keys;
 pub mod late;
 pub mod lease;
 pub mod lists;
+pub mod nodes;
 pub mod records;
 
 use std::any::Any;
@@ -374,7 +375,7 @@ macro_rules! store_conformance {
                     a_lost_lease_is_not_renewed, what_is_given_back_is_for_anybody,
                     a_lost_lease_cannot_be_given_back, a_returned_node_rings_what_its_earlier_lives_held,
                     a_hurried_operation_is_due_unless_held, every_writer_with_an_old_epoch_is_fenced,
-                    timers_ring_longest_first;
+                    timers_ring_longest_first, one_owners_flood_does_not_keep_another_waiting;
                 journal: a_journal_reads_back_as_it_was_written, a_completion_publishes_and_answers,
                     the_first_answer_stays, an_answer_without_a_key_is_not_kept,
                     a_rejection_and_its_release_are_on_record, giving_up_cleans_up_and_releases_on_evidence,
@@ -395,6 +396,9 @@ macro_rules! store_conformance {
                     what_is_not_there_is_said;
                 keys: the_first_installation_is_kept, keys_are_made_listed_and_revoked, old_idempotency_records_are_forgotten,
                     a_message_is_new_once;
+                nodes: a_beat_is_on_record, a_new_life_is_not_draining_and_starts_anew, a_node_is_drained_and_not,
+                    an_earlier_life_changes_nothing, a_silent_name_is_free, what_is_not_on_the_list_is_not_drained,
+                    nodes_are_listed_by_name_for_a_day, held_leases_are_counted, live_executors_share_the_timers;
             }
         }
     };

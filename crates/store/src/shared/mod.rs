@@ -6,6 +6,7 @@ pub(crate) mod desk;
 pub(crate) mod fields;
 pub(crate) mod json;
 pub(crate) mod names;
+pub(crate) mod parts;
 pub(crate) mod rows;
 pub(crate) mod sentences;
 

@@ -83,7 +83,7 @@ pub(super) fn admit(tx: Tx<'_>, admission: &Admission) -> Result<Result<Admitted
         None => audit::begin(*tx, &run.reservation.context, &events)?,
     };
     rows::reservation_insert(*tx, context_id, &run.reservation)?;
-    rows::operation_insert(*tx, &run.operation, idempotency.as_ref())?;
+    rows::operation_insert(*tx, &bid.context, &run.operation, idempotency.as_ref())?;
     Ok(Ok(Admitted::Taken(Box::new(run))))
 }
 

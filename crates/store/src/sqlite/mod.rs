@@ -21,6 +21,7 @@ mod keys;
 mod leaks;
 mod lease;
 pub mod migrate;
+mod nodes;
 mod port;
 mod readers;
 mod records;

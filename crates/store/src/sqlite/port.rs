@@ -19,8 +19,8 @@ use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
     Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, Because, ContextPeek,
     DestroyAccepted, IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord,
-    OperationView, RecordChange, Records, RecordsError, Registered, RouteEntry, Share, StillThere, Store, StoreError,
-    Stuck, SubscriptionTerms, UnresolvedSummary, WorkAccepted,
+    NodeBeat, NodeOrders, NodeRecord, Nodes, OperationView, RecordChange, Records, RecordsError, Registered,
+    RouteEntry, Share, StillThere, Store, StoreError, Stuck, SubscriptionTerms, UnresolvedSummary, WorkAccepted,
 };
 
 use tokio::sync::oneshot;
@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 use super::error::of_records;
 use super::writer::Message;
 use super::{
-    Mode, SqliteStore, admit, audit, change_log, describe, erase, keys, leaks, lease, records, take_in, timers,
+    Mode, SqliteStore, admit, audit, change_log, describe, erase, keys, leaks, lease, nodes, records, take_in, timers,
 };
 use crate::shared::sentences::{self, Repair, Watched};
 
@@ -310,6 +310,27 @@ impl Store for SqliteStore {
                 let _ = closed.await;
             }
         }
+    }
+}
+
+#[async_trait]
+impl Nodes for SqliteStore {
+    async fn node_start(&self, beat: NodeBeat) -> Result<NodeOrders, StoreError> {
+        self.write(move |tx| nodes::start(tx, &beat)).await
+    }
+
+    async fn node_beat(&self, beat: NodeBeat) -> Result<NodeOrders, StoreError> {
+        self.write(move |tx| nodes::beat(tx, &beat)).await
+    }
+
+    async fn node_list(&self) -> Result<Vec<NodeRecord>, StoreError> {
+        let now = self.desk.clock.now();
+        self.list(move |db| nodes::list(db, now)).await
+    }
+
+    async fn node_drain(&self, node: &NodeId, draining: bool) -> Result<NodeRecord, StoreError> {
+        let node = node.clone();
+        self.write(move |tx| nodes::drain(tx, &node, draining)).await
     }
 }
 

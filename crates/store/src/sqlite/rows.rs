@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use freehold_domain::operation::Operation;
+use freehold_domain::owner::Context;
 use freehold_domain::reservation::{Intent, Reservation};
 use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::time::Timestamp;
@@ -12,7 +13,7 @@ use rusqlite::params;
 
 use super::db::{Db, count, micros};
 use crate::shared::corrupt;
-use crate::shared::{json, names};
+use crate::shared::{json, names, parts};
 
 fn intent_parts(intent: &Intent) -> (Option<i64>, Option<&str>) {
     match intent {
@@ -197,12 +198,13 @@ pub(super) fn reservation_update(db: Db<'_>, before: &Reservation, after: &Reser
 
 const OPERATION_INSERT: &str = "\
     INSERT INTO operations (id, instance_id, kind, status, attempt, holder_node, holder_incarnation, due_at, deadline, \
-        steps, regions_full, failure, spec, request_id, started_at, finished_at, key_scope, key_fingerprint) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        shard, steps, regions_full, failure, spec, request_id, started_at, finished_at, key_scope, key_fingerprint) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
-/// Puts down an operation, and the key that leads to it.
+/// Puts down an operation of a context, and the key that leads to it.
 pub(super) fn operation_insert(
     db: Db<'_>,
+    context: &Context,
     operation: &Operation,
     key: Option<&IdempotencyKey>,
 ) -> Result<(), StoreError> {
@@ -235,6 +237,7 @@ pub(super) fn operation_insert(
             holder.as_ref().map(|holder| holder.incarnation.cast_signed()),
             micros(*due_at),
             deadline.as_micros(),
+            parts::shard(context.owner()),
             json::steps(steps)?,
             regions_full,
             failure.as_ref().map(json::failure).transpose()?,

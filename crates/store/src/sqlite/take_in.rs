@@ -73,7 +73,7 @@ fn insert(tx: Tx<'_>, context_id: Option<i64>, change: Change) -> Result<Run, St
         None => audit::begin(*tx, context, &events)?,
     };
     rows::reservation_insert(*tx, context_id, &run.reservation)?;
-    rows::operation_insert(*tx, &run.operation, None)?;
+    rows::operation_insert(*tx, context, &run.operation, None)?;
     Ok(run)
 }
 

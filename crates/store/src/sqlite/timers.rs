@@ -1,5 +1,7 @@
 //! What is due, and what does not get on. Everything here reads an index from its front.
 
+use std::collections::BTreeSet;
+
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{StoreError, Stuck, UnresolvedSummary};
@@ -9,8 +11,15 @@ use super::db::{Columns, Db, limit};
 use crate::shared::corrupt;
 use crate::shared::fields::Fields as _;
 use crate::shared::json;
+use crate::shared::parts::SHARDS;
+
+/// How many turns each part of the timers has in one look.
+const OF_A_PART: usize = 8;
 
 pub(super) const DUE: &str = "SELECT id FROM operations WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2";
+pub(super) const DUE_OF_PART: &str = "\
+    SELECT due_at, id FROM operations INDEXED BY operations_due_in_part \
+    WHERE shard = ?1 AND due_at <= ?2 ORDER BY due_at LIMIT ?3";
 pub(super) const DUE_NEXT: &str = "SELECT min(due_at) FROM operations WHERE due_at IS NOT NULL";
 const LATEST: &str = "\
     SELECT max(r.updated_at) FROM operations o CROSS JOIN reservations r ON r.instance_id = o.instance_id \
@@ -22,9 +31,28 @@ pub(super) const STUCK: &str = "\
     FROM reservations r JOIN operations o ON o.id = r.operation_id \
     WHERE r.destroy_at < ?1 AND r.destroy_at IS NOT NULL AND r.released_at IS NULL ORDER BY r.destroy_at LIMIT ?2";
 
-/// Operations whose timer has rung, longest first.
+/// Operations whose timer has rung: longest first, and where there are more than wanted, the parts of the timers take turns
+/// before the longest of all fill up what is left.
 pub(super) fn due(db: Db<'_>, now: Timestamp, wanted: usize) -> Result<Vec<OperationId>, StoreError> {
-    db.all(DUE, params![now.as_micros(), limit(wanted)], |row| row.id())
+    let at = now.as_micros();
+    let wanted = usize::try_from(limit(wanted)).unwrap_or(usize::MAX);
+    let longest: Vec<OperationId> = db.all(DUE, params![at, limit(wanted.saturating_add(1))], |row| row.id())?;
+    if longest.len() <= wanted {
+        return Ok(longest);
+    }
+    let mut turns = Vec::new();
+    for part in 0..SHARDS {
+        let front = db.all(DUE_OF_PART, params![part, at, limit(wanted.min(OF_A_PART))], |row| {
+            Ok((row.time()?, row.id::<OperationId>()?))
+        })?;
+        turns.extend(front.into_iter().enumerate());
+    }
+    turns.sort_unstable();
+    let mut due: Vec<OperationId> = turns.into_iter().map(|(_turn, (_since, id))| id).take(wanted).collect();
+    let listed: BTreeSet<OperationId> = due.iter().copied().collect();
+    let left = wanted - due.len();
+    due.extend(longest.into_iter().filter(|id| !listed.contains(id)).take(left));
+    Ok(due)
 }
 
 /// When the next timer rings.

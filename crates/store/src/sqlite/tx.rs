@@ -124,7 +124,7 @@ impl<'t> Tx<'t> {
         if after.operation.id == before.operation.id {
             rows::operation_update(self.db, &before.operation, &after.operation)?;
         } else {
-            rows::operation_insert(self.db, &after.operation, None)?;
+            rows::operation_insert(self.db, &after.reservation.context, &after.operation, None)?;
         }
         if let Some(answer) = answer {
             self.answer(&after.operation, answer)?;

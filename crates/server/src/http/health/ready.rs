@@ -1,4 +1,5 @@
-//! `GET /readyz`: whether this node can do its work: the store answers, somebody runs operations, and it is not stopping.
+//! `GET /readyz`: whether this node can do its work: the store answers, somebody runs operations, and it is neither
+//! stopping nor being drained.
 
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub(crate) async fn readyz(
         check("executor", (app.executor)()),
         // Of which nothing here has to wait: routes are known without them.
         HealthCheck { ok: true, ..check("records", records(&app).await) },
-        check("serving", if app.shutdown.is_cancelled() { Err("stopping".into()) } else { Ok("yes".into()) }),
+        check("serving", serving(&app)),
     ];
     let well = checks.iter().all(|check| check.ok);
     let (status, code) = match well {
@@ -55,6 +56,14 @@ pub(crate) async fn readyz(
 fn check(name: &str, seen: Result<String, String>) -> HealthCheck {
     let ok = seen.is_ok();
     HealthCheck { name: name.to_owned(), ok, detail: seen.unwrap_or_else(|why| why) }
+}
+
+fn serving(app: &App) -> Result<String, String> {
+    match app.control_plane.world().duty.laid_down() {
+        _ if app.shutdown.is_cancelled() => Err("stopping".into()),
+        Some(why) => Err(why.to_string()),
+        None => Ok("yes".into()),
+    }
 }
 
 async fn records(app: &App) -> Result<String, String> {

@@ -1,12 +1,11 @@
 //! The guard of a context: which row it is, and at what version it was read.
 
-use freehold_domain::owner::{Context, Owner};
-use ring::digest::{Context as Sha256, SHA256, digest};
+use freehold_domain::owner::Context;
+use ring::digest::{Context as Sha256, SHA256};
 
 use crate::shared::chain::Chain;
-
-/// How many parts the timers have.
-pub(super) const SHARDS: u8 = 64;
+pub(super) use crate::shared::parts::SHARDS;
+pub use crate::shared::parts::shard;
 
 /// The id of a context's guard row: SHA-256 over owner, a zero byte and the assigned user, its first sixteen bytes, as a
 /// UUIDv8. Whoever knows a context knows where its rows are, before there are any.
@@ -21,12 +20,6 @@ pub fn context_id(context: &Context) -> [u8; 16] {
     id[6] = (id[6] & 0x0f) | 0x80;
     id[8] = (id[8] & 0x3f) | 0x80;
     id
-}
-
-/// In which part of the timers an owner's operations are. One owner's flood fills one part, and the others go on.
-#[must_use]
-pub fn shard(owner: &Owner) -> i16 {
-    i16::from(digest(&SHA256, owner.to_string().as_bytes()).as_ref()[0] % SHARDS)
 }
 
 /// A context as it was read.

@@ -24,6 +24,7 @@ mod leaks;
 mod lease;
 mod lists;
 mod loaded;
+mod nodes;
 mod port;
 mod probe;
 mod rows;

@@ -18,12 +18,31 @@ use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
     Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, ContextPeek,
     DestroyAccepted, IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord,
-    OperationView, Registered, RouteEntry, Share, StillThere, Store, StoreError, Stuck, UnresolvedSummary,
-    WorkAccepted,
+    NodeBeat, NodeOrders, NodeRecord, Nodes, OperationView, Registered, RouteEntry, Share, StillThere, Store,
+    StoreError, Stuck, UnresolvedSummary, WorkAccepted,
 };
 
 use super::{Of, PostgresStore};
 use crate::shared::sentences::{self, Repair, Said, Watched};
+
+#[async_trait]
+impl Nodes for PostgresStore {
+    async fn node_start(&self, beat: NodeBeat) -> Result<NodeOrders, StoreError> {
+        self.node_starts(&beat).await
+    }
+
+    async fn node_beat(&self, beat: NodeBeat) -> Result<NodeOrders, StoreError> {
+        self.node_tells(&beat, false).await
+    }
+
+    async fn node_list(&self) -> Result<Vec<NodeRecord>, StoreError> {
+        self.nodes().await
+    }
+
+    async fn node_drain(&self, node: &NodeId, draining: bool) -> Result<NodeRecord, StoreError> {
+        self.node_drains(node, draining).await
+    }
+}
 
 #[async_trait]
 impl Store for PostgresStore {

@@ -1,6 +1,6 @@
 //! Every statement reads from an index, however many rows there are.
 
-use freehold_engine::ports::{AuditQuery, InstanceQuery, Share, Store};
+use freehold_engine::ports::{AuditQuery, InstanceQuery, Share};
 use freehold_store::conformance::{key, user};
 
 use super::{Place, bench, block_on};
