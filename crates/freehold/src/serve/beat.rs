@@ -81,12 +81,24 @@ pub(crate) async fn start(
 }
 
 impl Started {
+    /// Says that this node does nothing after all.
+    pub(crate) async fn leave(&self, store: &dyn Store) {
+        farewell(store, &self.told).await;
+    }
+
     /// The heart of a node over a world that took up its duty.
     pub(crate) fn over(self, world: Arc<World>) -> Heart {
         let Self { told, follower, first } = self;
         let heart = Heart { told, follower, world, orders: Orders::default() };
         heart.obey(first);
         heart
+    }
+}
+
+async fn farewell(store: &dyn Store, told: &Told) {
+    let farewell = store.node_beat(told.beat(String::new()));
+    if !matches!(timeout(FAREWELL_MAX, farewell).await, Ok(Ok(_))) {
+        tracing::info!("the registry did not hear that this node ends; it will see that it is silent");
     }
 }
 
@@ -128,10 +140,7 @@ impl Heart {
                 }
             }
         }
-        let farewell = self.world.store.node_beat(self.told.beat(String::new()));
-        if !matches!(timeout(FAREWELL_MAX, farewell).await, Ok(Ok(_))) {
-            tracing::info!("the registry did not hear that this node ends; it will see that it is silent");
-        }
+        farewell(self.world.store.as_ref(), &self.told).await;
     }
 
     /// Tells the registry what this node does, and does what it hears. Answers whether that changed what it does.

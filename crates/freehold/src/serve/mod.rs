@@ -4,6 +4,7 @@
 //! - A start that is refused leaves nothing half done; the next start after any other end goes on from what is on disk.
 //! - Work that grows with the registry begins behind that line.
 
+mod alone;
 mod beat;
 mod caution;
 mod clock;
@@ -115,6 +116,10 @@ impl Serve {
         };
         let started = beat::start(store.as_ref(), told, registry.keeps_time.then(|| clock.clone())).await;
         let started = started.map_err(|error| Failure::failed(error.to_string()))?;
+        if let Err(failure) = alone::check(&config, store.as_ref(), &holder.node).await {
+            started.leave(store.as_ref()).await;
+            return Err(failure);
+        }
 
         let made_at = store.made_at().await.map_err(|error| Failure::failed(error.to_string()))?;
         let identity = Identity {
