@@ -38,10 +38,14 @@ use crate::v1::owners::{Anonymized, Owner};
 use crate::v1::reservations::{
     ListReservations, ReleaseReservation, ReleasedReservation, Reservation, ReservationList,
 };
+use crate::v1::restore::{ConfirmRestore, RestoreConfirmed, RestoreStatus};
 use crate::v1::routes::Route;
 
 /// How long a connection may take to come about.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a comparison with every provider, or the end of a quarantine, may take: both grow with the registry.
+pub const RESTORE_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// How long an answer may take, beyond what the request asks the server to wait: the server's own default wait (25 s)
 /// and room for a slow network.
@@ -382,6 +386,26 @@ impl Client {
     /// [`ClientError`].
     pub async fn resolve_leak(&self, id: Uuid, body: &ResolveLeak) -> Result<Leak, ClientError> {
         self.json(self.request(Method::POST, &["v1", "leaks", &id.to_string(), "resolve"]).json(body)).await
+    }
+
+    /// Where a registry from a backup stands; with `compare` every provider is asked what is there.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn restore(&self, compare: bool) -> Result<RestoreStatus, ClientError> {
+        let request = self.get(&["v1", "restore"]).query(&[("compare", compare)]);
+        let answer = self.answer(request.timeout(RESTORE_TIMEOUT)).await?;
+        self.body(answer).await
+    }
+
+    /// Ends the quarantine of a registry from a backup.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn confirm_restore(&self, body: &ConfirmRestore) -> Result<RestoreConfirmed, ClientError> {
+        let request = self.request(Method::POST, &["v1", "restore", "confirm"]).json(body);
+        let answer = self.answer(request.timeout(RESTORE_TIMEOUT)).await?;
+        self.body(answer).await
     }
 
     /// Forgets an owner.

@@ -99,6 +99,8 @@ events! {
     ResourceLeaked = "resource_leaked",
     /// A resource that nothing referred to was removed.
     OrphanRemoved = "orphan_removed",
+    /// The registry came from a backup: whoever held the instance after the backup holds nothing any more.
+    EpochRaised = "epoch_raised",
 }
 
 /// Who made something happen.

@@ -130,6 +130,12 @@ protections! {
     RecordsAreClosed: "a row that arrives after the release of its instance stays active",
     /// Nothing is undone while canonical success may be on record and the records do not answer.
     SilenceIsNoAnswer: "records that do not answer count as empty",
+    /// Behind a backup every epoch is higher than it can have been.
+    RestoreRaisesEpoch: "an executor that was given its lease after the backup goes on writing",
+    /// Behind a backup a call may have left that is not on record.
+    RestoreLeavesDoubt: "what was sent after the backup counts as never sent",
+    /// Nothing is changed at a provider while the registry is in quarantine.
+    QuarantineIsKept: "a registry from a backup is acted upon before anybody compared it with the providers",
 }
 
 /// Whether a protection is in its place.

@@ -102,6 +102,9 @@ impl Executor {
 
     /// Claims an operation whose timer has rung and runs it until it rests or is over.
     pub async fn work_once(&self, operation: OperationId) -> Worked {
+        if !self.world.standing.may_act() {
+            return Worked::Elsewhere;
+        }
         let asked_at = self.world.clock.monotonic();
         match self.world.store.claim(operation, &self.world.holder).await {
             Ok(Ok((run, lease))) => {
@@ -120,6 +123,10 @@ impl Executor {
     pub async fn work(&self, claimed: Claimed) -> Worked {
         let Some(_hand) = self.held.take(&claimed, self.world.policy.lease) else { return Worked::Elsewhere };
         let lease = claimed.lease.clone();
+        if !self.world.standing.may_act() {
+            let _ = self.world.store.give_back(&[lease]).await;
+            return Worked::Elsewhere;
+        }
         match self.run(claimed).await {
             Ok(worked) => worked,
             Err(StoreError::Refused(refused)) => {
@@ -190,7 +197,7 @@ impl Executor {
                 now,
             });
             let worked = match next {
-                Next::Act(_) if self.world.duty.laid_down().is_some() => {
+                Next::Act(_) if self.world.duty.laid_down().is_some() || !self.world.standing.may_act() => {
                     self.note(&mut going, Then::Rest(now), now).await?;
                     Some(Worked::GivenBack)
                 }

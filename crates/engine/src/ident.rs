@@ -7,7 +7,7 @@ use freehold_domain::protection::{Protection, stands};
 use freehold_domain::reservation::Reservation;
 use ring::{digest, hmac};
 
-use crate::ports::{Ident, Tags};
+use crate::ports::{Claim, Ident, Tags};
 
 /// Derives idents, and checks whose a found resource is.
 #[derive(Clone)]
@@ -57,6 +57,16 @@ impl Idents {
         match &reservation.named {
             Some(name) => Ident { given: Some(name.clone()), ..derived },
             None => derived,
+        }
+    }
+
+    /// The instance that a listed resource belongs to; `None` for what is somebody else's. The registry's word stands for
+    /// a MAC where only a name is to be had: an instance that it does not know is nobody's here.
+    #[must_use]
+    pub fn whose(&self, claim: &Claim) -> Option<InstanceId> {
+        match claim {
+            Claim::Tags(tags) => tags.instance.parse().ok().filter(|instance| self.verify(tags, *instance)),
+            Claim::Name(instance) => Some(*instance),
         }
     }
 

@@ -15,4 +15,5 @@ pub mod local_billing;
 pub mod ports;
 pub mod reconcilers;
 pub mod spec;
+pub mod standing;
 pub mod world;

@@ -15,6 +15,7 @@ use crate::duty::Duty;
 use crate::ident::Idents;
 use crate::ports::{Asked, Billing, Clock, Driver, Entropy, Gaps, Meter, Provider, Records, Render, Store};
 use crate::spec::Vault;
+use crate::standing::Standing;
 
 /// What a tier stands for. Tiers are ordered by rank; a plan allows up to its tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +152,8 @@ pub struct World {
     pub holder: Holder,
     /// Whether this node takes on operations, or leaves them to others.
     pub duty: Duty,
+    /// Whether it may act.
+    pub standing: Arc<Standing>,
 }
 
 /// A provider that nobody configured can promise nothing.
@@ -184,8 +187,18 @@ impl World {
             actor: Actor::System,
             request_id: reconciler.to_owned(),
             deadline_in: self.policy.deadline,
-            holder: self.duty.takes().then(|| self.holder.clone()),
+            holder: self.runs().then(|| self.holder.clone()),
         }
+    }
+
+    /// Whether this node runs what is accepted from the start.
+    pub(crate) fn runs(&self) -> bool {
+        self.duty.takes() && self.standing.may_act()
+    }
+
+    /// Until when the janitor only looks, by the monotonic clock.
+    pub(crate) fn janitor_looks_until(&self) -> Duration {
+        self.policy.janitor_looks_until.max(self.standing.careful_until())
     }
 
     pub(crate) fn provider(&self, name: &ProviderName) -> Option<&Arc<dyn Provider>> {

@@ -8,8 +8,8 @@ use clap::builder::styling::{AnsiColor, Style, Styles};
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    adopt, audit, completions, config, demo, doctor, instance, key, leak, migrate, node, operation, owner, provider,
-    reservation, simulate,
+    adopt, audit, backup, completions, config, demo, doctor, instance, key, leak, migrate, node, operation, owner,
+    provider, reservation, restore, simulate,
 };
 use crate::serve::Serve;
 use crate::telemetry::LogFormat;
@@ -114,6 +114,11 @@ pub(crate) enum Command {
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Copy the registry while a server runs on it, on the machine of the registry
+    Backup(backup::BackupCommand),
+    /// See and confirm a registry that comes from a backup
+    #[command(subcommand)]
+    Restore(restore::Restore),
     /// See and bring up the schema of the registry's database
     #[command(subcommand)]
     Migrate(migrate::Migrate),

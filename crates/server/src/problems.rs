@@ -95,6 +95,8 @@ pub(crate) fn store(error: &StoreError, missing: Code) -> Problem {
                  if there was one",
             )
         }
+        // Whose text is for whoever asks: nothing in it is a secret, and an operator reads it.
+        StoreError::Quarantined(_) => Problem::new(Code::StoreUnavailable, error.to_string()),
         StoreError::Corrupt(_) | StoreError::Refused(_) => *Refusal::broken(error).0,
         StoreError::Missing(_) => not_found(missing),
     }

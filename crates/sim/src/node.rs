@@ -16,6 +16,7 @@ use freehold_engine::local_billing::LocalBilling;
 use freehold_engine::ports::{Answer, Claimed, Driver, Installation, NoMeter, Provider, Registered, Render, Store};
 use freehold_engine::reconcilers::janitor::{Seen, Tally};
 use freehold_engine::spec::Vault;
+use freehold_engine::standing::Standing;
 use freehold_engine::world::{Policy, Template, Tier, World};
 
 use crate::billing::FarBilling;
@@ -150,6 +151,7 @@ impl Node {
             policy: policy(shared.program.clone()),
             holder: holder.clone(),
             duty: Duty::new(true),
+            standing: Standing::open(),
         });
         Self {
             holder,

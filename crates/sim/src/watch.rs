@@ -251,7 +251,9 @@ impl Watch {
                 expected.key.is_none() && expected.unresolved.is_empty() && full && expected.active.contains(instance)
             }
             Err(AdmitRefused::Store(StoreError::Unavailable(_) | StoreError::Unknown(_))) => true,
-            Err(AdmitRefused::Store(StoreError::Refused(_) | StoreError::Missing(_) | StoreError::Corrupt(_))) => false,
+            Err(AdmitRefused::Store(
+                StoreError::Refused(_) | StoreError::Missing(_) | StoreError::Corrupt(_) | StoreError::Quarantined(_),
+            )) => false,
         };
         if !lawful {
             self.broken(format!("the rule of admission: {expected:?} was answered {answer:?}"));

@@ -22,9 +22,9 @@ use freehold_engine::ports::{
     Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, Because, Billing,
     Blueprint, ContextPeek, DestroyAccepted, Entitlement, EntitlementRefused, IdempotencyKey, Ident, Installation,
     InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord, LogQuery, LogReader, LogsUnavailable, Made, NodeBeat,
-    NodeOrders, NodeRecord, Nodes, OperationView, Order, OwnedPage, Provider, RecordChange, Records, RecordsError,
-    Registered, RouteEntry, Share, StillThere, Store, StoreError, Stuck, SubscriptionTerms, Unanswered,
-    UnresolvedSummary, WorkAccepted,
+    NodeOrders, NodeRecord, Nodes, OperationView, Order, OwnedPage, Provider, Quarantine, Quarantined, RecordChange,
+    Records, RecordsError, Registered, RouteEntry, Share, StillThere, Store, StoreError, Stuck, SubscriptionTerms,
+    Unanswered, UnresolvedSummary, WorkAccepted,
 };
 
 use crate::tasks::Yield;
@@ -328,6 +328,14 @@ wire! { Nodes:
     async node_beat(beat: NodeBeat) -> Result<NodeOrders, StoreError>;
     async node_list() -> Result<Vec<NodeRecord>, StoreError>;
     async node_drain(node: &NodeId, draining: bool) -> Result<NodeRecord, StoreError>;
+}
+
+wire! { Quarantine:
+    async quarantine() -> Result<Option<Quarantined>, StoreError>;
+    async quarantine_begin(why: &str) -> Result<Quarantined, StoreError>;
+    async quarantine_end(raise: u64) -> Result<u64, StoreError>;
+    async quarantine_over() -> Result<Option<Timestamp>, StoreError>;
+    async high_water() -> Result<u64, StoreError>;
 }
 
 wire! { Records:

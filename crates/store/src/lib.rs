@@ -14,5 +14,6 @@ pub mod sqlite;
 
 pub use lock::{DataDirLock, LockError};
 pub use postgres::{PostgresOptions, PostgresRecords, PostgresStore};
+pub use sqlite::backup::{self, Backup, BackupError};
 pub use sqlite::migrate::{self, MigrateError};
 pub use sqlite::{CommitFault, OpenError, SqliteOptions, SqliteStore, Stats};

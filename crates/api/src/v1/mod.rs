@@ -10,6 +10,7 @@ pub mod nodes;
 pub mod operations;
 pub mod owners;
 pub mod reservations;
+pub mod restore;
 pub mod routes;
 pub mod spec;
 

@@ -128,7 +128,7 @@ fn is_put_down_first(run: &Run) -> bool {
     operation.kind == OperationKind::Destroy && operation.attempt == 1 && left
 }
 
-fn record_of(operation: &mut Operation, step: Step, at: Timestamp) -> &mut StepRecord {
+pub(super) fn record_of(operation: &mut Operation, step: Step, at: Timestamp) -> &mut StepRecord {
     let position = operation.steps.iter().position(|record| record.step == step).unwrap_or_else(|| {
         operation.steps.push(StepRecord {
             step,

@@ -8,17 +8,20 @@
 //! - each change of a reservation's status has exactly one event.
 //!
 //! Admission and the fence are here; then a claim ([`claimed`]), the journal ([`noted`]), the end ([`settled`]), and what
-//! people ask for ([`destroyed`], [`begun`], [`repaired`], [`overridden`]) and the janitor ([`swept`]).
+//! people ask for ([`destroyed`], [`begun`], [`repaired`], [`overridden`]), the janitor ([`swept`]), and the way back from a
+//! backup ([`raised`]).
 
 mod accept;
 mod claim;
 mod journal;
+mod restore;
 mod settle;
 mod sweep;
 
 pub use accept::{Begin, Destroy, Work, WorkRefused, begun, destroyed, overridden, repaired, watched};
 pub use claim::{Unclaimable, claimed};
 pub use journal::{Effect, Finding, Note, Then, folded, noted};
+pub use restore::raised;
 pub use settle::{Settle, Settlement, settled};
 pub use sweep::swept;
 

@@ -156,8 +156,9 @@ impl ControlPlane {
     /// # Errors
     /// [`AdoptRefused`].
     pub async fn adopt(&self, request: AdoptRequest) -> Result<Taken, AdoptRefused> {
-        let plan = self.plan_adoption(&request).await?;
         let world = &self.world;
+        world.standing.check()?;
+        let plan = self.plan_adoption(&request).await?;
         let instance = match (plan.instance, &plan.survey) {
             (Some(instance), None) => return Ok(Taken { plan, instance, operation: None }),
             (Some(instance), Some(_)) => instance,

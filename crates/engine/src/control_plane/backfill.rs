@@ -41,6 +41,9 @@ impl ControlPlane {
             return true;
         }
         let now = world.clock.monotonic();
+        if !world.standing.may_act() {
+            return false;
+        }
         if self.records_silent.was_recent(owner, now, world.policy.records_pause) {
             return false;
         }

@@ -54,6 +54,7 @@ impl ControlPlane {
         why: &str,
     ) -> Result<Option<bool>, WorkError> {
         let world = &self.world;
+        world.standing.check()?;
         let registered = world.store.instance_describe(instance).await?.ok_or(WorkError::NotFound)?;
         let before = world.records.describe(instance).await?.subscription.map(|subscription| subscription.status);
         match before {

@@ -39,6 +39,8 @@ impl ControlPlane {
     /// [`ForgetError`]. The registry knows the owner until the records have forgotten it, so asking again goes on.
     pub async fn anonymize(&self, caller: &Caller, owner: &Owner) -> Result<Forgotten, ForgetError> {
         let world = &self.world;
+        // What is destroyed by a registry from a backup may live.
+        world.standing.check()?;
         let registered = world.store.owner_describe(owner).await?;
         if registered.is_empty() {
             return Err(ForgetError::NotFound);

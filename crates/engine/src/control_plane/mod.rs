@@ -10,6 +10,7 @@ mod provision;
 mod read;
 mod recently;
 mod request;
+pub mod restore;
 mod work;
 
 pub use adopt::{AdoptRefused, AdoptionPlan, Taken};
@@ -68,7 +69,7 @@ impl ControlPlane {
             actor: caller.actor,
             request_id: caller.request_id.clone(),
             deadline_in: world.policy.deadline,
-            holder: world.duty.takes().then(|| world.holder.clone()),
+            holder: world.runs().then(|| world.holder.clone()),
         }
     }
 

@@ -71,6 +71,7 @@ impl ControlPlane {
     /// # Errors
     /// [`RepairRefused`]; nothing was changed then.
     pub async fn repair(&self, caller: &Caller, instance: InstanceId) -> Result<Registered, RepairRefused> {
+        self.world.standing.check().map_err(RepairRefused::Store)?;
         let store = &self.world.store;
         let registered = self.registered(instance).await.map_err(RepairRefused::Store)?;
         let before = registered.ok_or(RepairRefused::NotFound)?;
@@ -99,6 +100,7 @@ impl ControlPlane {
         reason: &str,
         without_proof: bool,
     ) -> Result<ReleaseStarted, ReleaseRefused> {
+        self.world.standing.check().map_err(ReleaseRefused::Store)?;
         let registered = self.registered(instance).await.map_err(ReleaseRefused::Store)?;
         let Registered { reservation, operation, .. } = registered.ok_or(ReleaseRefused::NotFound)?;
         let previous = reservation.status.name();

@@ -105,6 +105,8 @@ impl ControlPlane {
             ContextPeek::Taken { refusal, unattended } => Some((refusal, unattended)),
             ContextPeek::Free => None,
         };
+        // What a key led to is read; everything behind this may write.
+        world.standing.check().map_err(store)?;
         let provider_name = request.provider.clone().unwrap_or_else(|| world.policy.default_provider.clone());
         let provider = world
             .provider(&provider_name)

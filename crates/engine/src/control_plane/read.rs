@@ -89,7 +89,10 @@ impl ControlPlane {
         let Registered { reservation, operation, .. } = registered;
         let waits = reservation.is_active() && reservation.completed_at.is_none() && !operation.status.is_over();
         let now = self.world.clock.monotonic();
-        if !waits || self.hurried.is_recent(reservation.instance, now, LOOKED_AGAIN_EVERY) {
+        if !waits
+            || !self.world.standing.may_act()
+            || self.hurried.is_recent(reservation.instance, now, LOOKED_AGAIN_EVERY)
+        {
             return;
         }
         match self.world.store.hurry(operation.id).await {

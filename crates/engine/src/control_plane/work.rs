@@ -66,9 +66,11 @@ impl From<StoreError> for WorkError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Missing(_) => Self::NotFound,
-            StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Corrupt(_) | StoreError::Refused(_) => {
-                Self::Store(error)
-            }
+            StoreError::Unavailable(_)
+            | StoreError::Unknown(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Refused(_)
+            | StoreError::Quarantined(_) => Self::Store(error),
         }
     }
 }
@@ -88,7 +90,8 @@ impl From<ProvisionRefused> for WorkError {
 }
 
 impl ControlPlane {
-    /// Accepts the destroy of an instance, whatever state it is in. Repeating it is success.
+    /// Accepts the destroy of an instance, whatever state it is in. Repeating it is success. While the registry is in
+    /// quarantine it is accepted as well, and carried out behind it.
     ///
     /// # Errors
     /// [`WorkError::NotFound`] and [`WorkError::Store`].
@@ -201,6 +204,7 @@ impl ControlPlane {
     }
 
     pub(super) async fn work(&self, caller: &Caller, instance: InstanceId, work: Work) -> Result<Changed, WorkError> {
+        self.world.standing.check()?;
         let asked_at = self.world.clock.monotonic();
         let asked = self.asked(caller, self.world.mint_operation());
         match self.world.store.work_begin(instance, work, asked).await? {

@@ -26,7 +26,7 @@ use freehold_domain::route::{Endpoint, Route};
 use freehold_domain::run::{Bid, Commission, Note, Refused, Run, Settle, Unclaimable, Work, WorkRefused};
 use freehold_domain::time::Timestamp;
 
-use super::{Nodes, Share};
+use super::{Nodes, Quarantine, Share};
 
 /// A transaction that did not answer "done".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +46,13 @@ pub enum StoreError {
     /// There is no such thing.
     #[error("there is no such {0}")]
     Missing(&'static str),
+    /// The registry is in quarantine: nothing was asked of the store, and nothing is until that is over. The engine says
+    /// this; a store never does.
+    #[error(
+        "the registry comes from a backup ({0}); nothing is changed until somebody has compared it with the providers: \
+         `freehold restore confirm` ends that"
+    )]
+    Quarantined(String),
 }
 
 /// The answer to a provision, byte for byte.
@@ -435,7 +442,7 @@ pub struct StillThere(pub InstanceId);
 
 /// The registry.
 #[async_trait]
-pub trait Store: Nodes {
+pub trait Store: Nodes + Quarantine {
     /// Takes a reservation: idempotency record, reservation, operation, first lease, timer and audit event together.
     async fn admit(&self, admission: Admission) -> Result<Admitted, AdmitRefused>;
 

@@ -56,6 +56,9 @@ impl Waits {
 /// # Errors
 /// [`RecordsError`] if they cannot be listed. What cannot be put on record is told again.
 pub async fn pass(world: &World, waits: &mut Waits, limit: usize) -> Result<usize, RecordsError> {
+    if !world.standing.may_act() {
+        return Ok(0);
+    }
     // Those that wait are on the list as well.
     let unreported = world.records.unreported(limit.saturating_add(waits.0.len())).await?;
     let mut heard = 0;

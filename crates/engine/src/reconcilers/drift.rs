@@ -21,11 +21,14 @@ use crate::ports::{Claimed, Registered, StoreError, WorkAccepted};
 use crate::world::World;
 
 /// Looks at every instance that is to be looked at, at most `limit`. Answers how many it looked at. One that cannot be
-/// looked at holds up none behind it.
+/// looked at holds up none behind it. Nothing is looked at while the registry is in quarantine.
 ///
 /// # Errors
 /// The first [`StoreError`], once all had their turn; what was not looked at stays due.
 pub async fn pass(world: &World, limit: usize) -> Result<usize, StoreError> {
+    if !world.standing.may_act() {
+        return Ok(0);
+    }
     let due = world.store.checks_due(limit).await?;
     let mut outcome = Ok(due.len());
     for &instance in &due {
@@ -99,7 +102,12 @@ pub async fn look_after(world: &World, instance: InstanceId) -> Result<(), Store
         },
         // It changed hands while it was looked at: whoever has it now knows better, and may have removed what is gone.
         Err(StoreError::Refused(_) | StoreError::Missing(_)) => Ok(()),
-        Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Corrupt(_))) => Err(error),
+        Err(
+            error @ (StoreError::Unavailable(_)
+            | StoreError::Unknown(_)
+            | StoreError::Corrupt(_)
+            | StoreError::Quarantined(_)),
+        ) => Err(error),
     }
 }
 

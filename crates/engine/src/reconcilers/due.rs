@@ -16,11 +16,14 @@ pub struct Due {
     pub next: Option<Timestamp>,
 }
 
-/// Lists what is due, at most `limit`, that of `share` first.
+/// Lists what is due, at most `limit`, that of `share` first; nothing while the registry is in quarantine.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn pass(world: &World, limit: usize, share: Share) -> Result<Due, StoreError> {
+    if !world.standing.may_act() {
+        return Ok(Due { operations: Vec::new(), next: Some(Timestamp::NEVER) });
+    }
     let operations = world.store.due_list(limit, share).await?;
     let next = if operations.is_empty() { world.store.due_next().await? } else { None };
     Ok(Due { operations, next })

@@ -16,7 +16,7 @@ use freehold_domain::lease::{Epoch, ProviderName};
 use freehold_domain::resource::{Custody, Found, Resource, ResourceKind};
 use freehold_domain::sweep::{Sighting, Verdict, judge};
 
-use crate::ports::{Claim, Claimed, OwnedPage, OwnedResource, Provider, StoreError};
+use crate::ports::{Claimed, OwnedPage, OwnedResource, Provider, StoreError};
 use crate::world::World;
 
 /// How many pages of one provider a pass reads: a million resources at a hundred a page. A list that is longer never
@@ -105,18 +105,23 @@ pub struct Tally {
     pub unanswered: u64,
 }
 
-/// Goes through everything that carries our tags, at every provider, and has removed what nothing refers to.
+/// Goes through everything that carries our tags, at every provider, and has removed what nothing refers to. Not while the
+/// registry is in quarantine: what refers to a resource is not known then.
 ///
 /// # Errors
 /// The first [`StoreError`], once all had their turn; what was not judged has its turn in the next pass.
 pub async fn pass(world: &World, seen: &mut Seen) -> Result<Tally, StoreError> {
+    if !world.standing.may_act() {
+        *seen = Seen::default();
+        return Ok(Tally::default());
+    }
     seen.pass += 1;
     let mut tally = Tally::default();
     let mut outcome = Ok(());
     for (name, provider) in &world.providers {
         let mut walk = Walk { world, name, provider: provider.as_ref(), seen, tally: &mut tally };
         outcome = outcome.and(walk.go().await);
-        if world.clock.monotonic() >= world.policy.janitor_looks_until && provider.capabilities().seals {
+        if world.clock.monotonic() >= world.janitor_looks_until() && provider.capabilities().seals {
             forget_seals(world, name, provider.as_ref()).await;
         }
     }
@@ -202,14 +207,7 @@ impl Walk<'_> {
     async fn judge_page(&mut self, resources: Vec<OwnedResource>, asked_at: Duration) -> Result<(), StoreError> {
         let mut by_instance: BTreeMap<InstanceId, Vec<Found>> = BTreeMap::new();
         for OwnedResource { resource, claim } in resources {
-            let ours = match claim {
-                Claim::Tags(tags) => {
-                    tags.instance.parse().ok().filter(|instance| self.world.idents.verify(&tags, *instance))
-                }
-                // The registry's word stands for a MAC: an instance that it does not know is nobody's here.
-                Claim::Name(instance) => Some(instance),
-            };
-            let Some(instance) = ours else {
+            let Some(instance) = self.world.idents.whose(&claim) else {
                 tracing::info!(provider = %self.name, kind = %resource.kind, id = resource.id, "it is somebody else's");
                 self.tally.foreign += 1;
                 continue;
@@ -272,7 +270,7 @@ impl Walk<'_> {
         orphans.truncate(SWEPT_AT_ONCE_MAX);
         let count = orphans.len() as u64;
         let asked_at = world.clock.monotonic();
-        if asked_at < world.policy.janitor_looks_until {
+        if asked_at < world.janitor_looks_until() {
             for Resource { kind, id, region: _, handle: _ } in &orphans {
                 tracing::warn!(provider = %self.name, %instance, %kind, id, "would remove it: nothing refers to it");
             }
@@ -295,7 +293,12 @@ impl Walk<'_> {
                 self.tally.busy += count;
                 Ok(())
             }
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::Corrupt(_))) => Err(error),
+            Err(
+                error @ (StoreError::Unavailable(_)
+                | StoreError::Unknown(_)
+                | StoreError::Corrupt(_)
+                | StoreError::Quarantined(_)),
+            ) => Err(error),
         }
     }
 }

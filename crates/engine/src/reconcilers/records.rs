@@ -49,6 +49,11 @@ impl Walk {
     /// # Errors
     /// The first [`Interrupted`], once all had their turn.
     pub async fn pass(&mut self, world: &World, limit: usize) -> Result<usize, Interrupted> {
+        if !world.standing.may_act() {
+            // From the first row, once it is over.
+            self.after = None;
+            return Ok(0);
+        }
         let rows = world.records.active_after(self.after, limit).await?;
         self.after = rows.last().filter(|_| rows.len() == limit).and_then(|view| view.row.as_ref()).map(|r| r.instance);
         let mut outcome = Ok(rows.len());

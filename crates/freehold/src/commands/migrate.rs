@@ -6,6 +6,7 @@ use freehold_store::migrate;
 use serde::Serialize;
 
 use super::Context;
+use super::move_store::MoveStore;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::output::table;
@@ -20,6 +21,8 @@ pub(crate) enum Migrate {
     /// Take the steps that are missing; a SQLite registry's are refused while a server has the data folder
     #[command(after_help = "Examples:\n  freehold migrate up --config /etc/freehold.toml")]
     Up,
+    /// Move the registry from SQLite to PostgreSQL, while no server has it
+    Store(MoveStore),
 }
 
 #[derive(Serialize)]
@@ -39,13 +42,16 @@ struct Step {
 
 impl Migrate {
     pub(crate) async fn run(self, context: &Context) -> Result<(), Failure> {
+        if let Self::Store(moving) = self {
+            return moving.run(context).await;
+        }
         let config = Config::load(&context.sources())?;
         let path = match registry::place(&config, &config.data_dir)? {
             Place::Sqlite(path) => path,
             place @ Place::Postgres(_) => return self.run_shared(&place, &config, context).await,
         };
         let _locks = match self {
-            Self::Status => None,
+            Self::Status | Self::Store(_) => None,
             Self::Up => {
                 let locks = (DataFolder::open(&config.data_dir)?, lock_database(&path)?);
                 let now = SystemClock::new().now();

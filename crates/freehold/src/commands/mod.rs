@@ -2,6 +2,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod demo;
@@ -11,12 +12,14 @@ pub(crate) mod instance;
 pub(crate) mod key;
 pub(crate) mod leak;
 pub(crate) mod migrate;
+mod move_store;
 pub(crate) mod node;
 pub(crate) mod openapi;
 pub(crate) mod operation;
 pub(crate) mod owner;
 pub(crate) mod provider;
 pub(crate) mod reservation;
+pub(crate) mod restore;
 pub(crate) mod simulate;
 
 mod chain;
@@ -51,6 +54,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Adopt(command) => command.run(&context).await,
         Command::Provider(command) => command.run(&context).await,
         Command::Config(command) => command.run(&context),
+        Command::Backup(command) => command.run(&context).await,
+        Command::Restore(command) => command.run(&context).await,
         Command::Migrate(command) => command.run(&context).await,
         Command::Key(command) => command.run(&context).await,
         Command::Simulate(command) => command.run(&context),

@@ -245,6 +245,9 @@ mod tests {
         for (wall, passed) in [(10_002, 0), (50_000, 1), (3, 2), (10_005, 100)] {
             assert_eq!(state.show(at(wall), after(2 + passed)), at(20_000).plus(after(passed)), "{wall}");
         }
+        // The twin: a store without a clock leaves the machine's.
+        state.store = StoreClock::default();
+        assert_eq!(state.show(at(50_000), after(103)), at(50_000));
     }
 
     #[test]

@@ -415,6 +415,7 @@ mod tests {
     use freehold_domain::owner::Context;
     use freehold_engine::control_plane::{Caller, ControlPlane, Provision, SpecRequest};
     use freehold_engine::ports::Installation;
+    use freehold_engine::standing::Standing;
     use freehold_server::Metrics;
     use freehold_store::{CommitFault, SqliteOptions, SqliteStore};
 
@@ -442,7 +443,9 @@ mod tests {
         };
         let store = Arc::new(SqliteStore::open(options).unwrap());
         let registry = Registry { store: store.clone(), records: store.clone(), keeps_time: false };
-        let wired = Wired::new(&config, Roles::ALL, folder, clock, registry, Metrics::new(), identity).unwrap();
+        let wired =
+            Wired::new(&config, Roles::ALL, folder, clock, registry, Metrics::new(), identity, Standing::open())
+                .unwrap();
         (wired, store)
     }
 

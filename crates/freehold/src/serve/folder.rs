@@ -96,7 +96,7 @@ impl DataFolder {
     }
 
     /// Writes a small file that only its owner reads, whole or not at all.
-    fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
         let (path, draft) = (self.path.join(name), self.path.join(format!("{name}.new")));
         let write = || -> io::Result<()> {
             // What a start that was cut off left has the mode that it happened to get.

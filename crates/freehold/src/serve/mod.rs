@@ -12,6 +12,7 @@ mod drivers;
 mod folder;
 mod gaps;
 mod installation;
+mod mark;
 pub(crate) mod registry;
 pub(crate) mod wiring;
 
@@ -21,6 +22,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use freehold_domain::lease::Holder;
+use freehold_engine::standing::Standing;
 
 use freehold_server::{Bounds, Metrics, router};
 use tokio::net::TcpListener;
@@ -32,6 +34,7 @@ pub(crate) use self::clock::SystemClock;
 use self::drivers::{Drivers, Duties};
 pub(crate) use self::folder::{DataFolder, lock_database};
 use self::installation::Wanted;
+use self::mark::Mark;
 use self::registry::Place;
 use self::wiring::{Identity, Wired};
 use crate::api_key::chance;
@@ -134,7 +137,11 @@ impl Serve {
             roles = %self.roles,
             "starting"
         );
-        let wired = Wired::new(&config, self.roles, &folder, clock, registry, metrics, identity)?;
+        let mut mark = Mark::read(&folder, &identity.installation.install)?;
+        let standing = Standing::open();
+        let looked = mark::look(&mut mark, &folder, store.as_ref(), clock.as_ref(), &standing).await;
+        looked.map_err(|error| Failure::failed(error.to_string()))?;
+        let wired = Wired::new(&config, self.roles, &folder, clock, registry, metrics, identity, standing)?;
 
         let shutdown = CancellationToken::new();
         let duties = Duties {
@@ -148,6 +155,7 @@ impl Serve {
         let Wired { world, store, admitted, timers, .. } = wired;
         let heart = started.over(world.clone());
         let drivers = Drivers::start(&world, admitted, timers, duties, pulse, heart);
+        let marking = tokio::spawn(mark::keep(mark, folder, world.clone(), shutdown.clone()));
 
         let serving = tokio::spawn(freehold_server::serve(
             TcpListener::from_std(listener)?,
@@ -163,6 +171,8 @@ impl Serve {
             shutdown.cancel();
             let served = serving.await;
             drivers.shut_down().await;
+            // The folder is this process's until the last mark is written.
+            let _folder = marking.await;
             store.close().await;
             served
         };

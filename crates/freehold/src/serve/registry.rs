@@ -154,6 +154,10 @@ fn refused(path: &Path, error: OpenError) -> Failure {
     match error {
         OpenError::Open { path: _, source } => unreadable(path, &source.to_string()),
         OpenError::Migrate(error) => unmigratable(path, error),
+        OpenError::Moved { path, place } => {
+            Failure::usage(format!("the registry in {} was moved to {place}", path.display()))
+                .hint("set registry.url to where it is by now; this file stays as it was when it was moved")
+        }
         OpenError::Thread(error) => Failure::failed(format!("a thread for the store could not be started: {error}"))
             .hint("let this user have more processes (`ulimit -u`)"),
     }
@@ -179,7 +183,7 @@ pub(crate) fn unmigratable(path: &Path, error: MigrateError) -> Failure {
 }
 
 /// What SQLite says, and what to do about it. Its words are stable; they have been the same for twenty years.
-fn unreadable(path: &Path, said: &str) -> Failure {
+pub(crate) fn unreadable(path: &Path, said: &str) -> Failure {
     let damaged = ["malformed", "not a database"].iter().any(|word| said.contains(word));
     let what = if damaged { "is damaged, or is no database" } else { "cannot be opened" };
     let failure = Failure::failed(format!("the database {} {what}: {said}", path.display()));

@@ -16,6 +16,7 @@ use freehold_engine::ident::Idents;
 use freehold_engine::local_billing::LocalBilling;
 use freehold_engine::ports::{Billing, Claimed, Installation, KeyRole, Provider, Records, Store};
 use freehold_engine::spec::Vault;
+use freehold_engine::standing::Standing;
 use freehold_engine::world::{Policy, Template, Tier, World};
 use freehold_providers::docker::DockerProvider;
 use freehold_providers::fake::{FakeCloud, FakeProvider};
@@ -91,6 +92,7 @@ impl Wired {
         registry: Registry,
         metrics: Arc<Metrics>,
         identity: Identity,
+        standing: Arc<Standing>,
     ) -> Result<Self, Failure> {
         let Identity { installation, holder, janitor_looks_until } = identity;
         let Installation { install, mac_key, secret_key } = installation;
@@ -117,6 +119,7 @@ impl Wired {
             policy: policy(config, janitor_looks_until)?,
             holder,
             duty: Duty::new(roles.executor),
+            standing,
         };
         Ok(Self { world: Arc::new(world), store, hub, metrics, admitted, timers })
     }

@@ -11,5 +11,6 @@ mod provider_check;
 mod recovery;
 mod refusals;
 mod release;
+mod restore;
 mod support;
 mod two_nodes;

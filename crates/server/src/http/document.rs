@@ -25,6 +25,7 @@ Every error is an `application/problem+json` document whose `type` leads to a pa
         (name = "audit", description = "What happened"),
         (name = "leaks", description = "Resources that were given up on"),
         (name = "nodes", description = "Who serves this registry"),
+        (name = "restore", description = "A registry that comes from a backup"),
         (name = "billing", description = "What the billing service says by itself"),
         (name = "server", description = "The server itself"),
     )

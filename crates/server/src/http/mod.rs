@@ -18,6 +18,7 @@ mod nodes;
 pub(crate) mod operations;
 mod owners;
 pub(crate) mod reservations;
+mod restore;
 pub(crate) mod routes;
 mod state;
 
@@ -61,6 +62,8 @@ fn api() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(leaks::resolve::resolve))
         .routes(routes!(nodes::list::list))
         .routes(routes!(nodes::drain::drain))
+        .routes(routes!(restore::show::show))
+        .routes(routes!(restore::confirm::confirm))
         .routes(routes!(billing::events::events))
 }
 

@@ -15,7 +15,7 @@ fn operations(document: &Value) -> Vec<(Method, String, Option<String>, bool)> {
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         let path = path.replace("{owner}", "user:a").replace("{code}", "gone").replace("{id}", id);
-        let path = path.replace("{instance_id}", id);
+        let path = path.replace("{instance_id}", id).replace("{name}", "node-a");
         assert!(!path.contains('{'), "{path}");
         for (method, operation) in item.as_object().unwrap() {
             let requirements =

@@ -21,6 +21,7 @@ use freehold_engine::ports::{
 };
 use freehold_engine::reconcilers::due;
 use freehold_engine::spec::Vault;
+use freehold_engine::standing::Standing;
 use freehold_engine::world::{Policy, Template, Tier, World};
 use freehold_providers::fake::{FakeCloud, FakeProvider};
 use freehold_server::{AnswerRenderer, Bounds, Hub, Keys, Metrics, Probe, ServerParts, Settings, router, serve};
@@ -252,6 +253,7 @@ impl Server {
             policy: Policy { deadline: options.deadline, billing_falls_back: options.falls_back, ..policy() },
             holder: Holder { node: "node-a".parse().unwrap(), incarnation: 1 },
             duty: Duty::new(true),
+            standing: Standing::open(),
         });
         store.key_create(viewer()).await.unwrap();
         let shutdown = CancellationToken::new();
@@ -317,6 +319,7 @@ impl Server {
             policy,
             holder: Holder { node: "node-a".parse().unwrap(), incarnation: 2 },
             duty: Duty::new(false),
+            standing: Standing::open(),
         }
     }
 

@@ -19,7 +19,7 @@ async fn all(bench: &Bench) -> Vec<AuditRecord> {
     read(bench, AuditQuery { after: 0, instance: None, limit: 10_000 }).await
 }
 
-fn verify(trail: &[AuditRecord]) {
+pub(super) fn verify(trail: &[AuditRecord]) {
     let mut chains: BTreeMap<Context, (u64, [u8; 32])> = BTreeMap::new();
     let mut position = 0;
     for record in trail {

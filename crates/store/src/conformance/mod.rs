@@ -17,6 +17,7 @@ pub mod late;
 pub mod lease;
 pub mod lists;
 pub mod nodes;
+pub mod quarantine;
 pub mod records;
 
 use std::any::Any;
@@ -173,6 +174,12 @@ impl Bench {
     #[must_use]
     pub fn over(store: Arc<dyn Store>, records: Arc<dyn Records>, clock: Arc<TestClock>) -> Self {
         Self { store, records, clock, minted: AtomicU64::new(0) }
+    }
+
+    /// The same, where an earlier bench minted as many ids.
+    #[must_use]
+    pub fn behind(self, minted: u64) -> Self {
+        Self { minted: AtomicU64::new(minted), ..self }
     }
 
     fn chance(&self) -> [u8; 10] {
@@ -399,6 +406,9 @@ macro_rules! store_conformance {
                 nodes: a_beat_is_on_record, a_new_life_is_not_draining_and_starts_anew, a_node_is_drained_and_not,
                     an_earlier_life_changes_nothing, a_silent_name_is_free, what_is_not_on_the_list_is_not_drained,
                     nodes_are_listed_by_name_for_a_day, held_leases_are_counted, live_executors_share_the_timers;
+                quarantine: a_quarantine_begins_and_ends, the_end_of_a_quarantine_fences_and_rings,
+                    a_quarantine_of_many_ends, the_high_water_only_grows,
+                    the_high_water_jumps_without_anything_to_raise, owners_are_asked_for_again;
             }
         }
     };

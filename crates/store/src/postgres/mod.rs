@@ -10,6 +10,7 @@
 
 mod args;
 mod error;
+pub mod house;
 pub mod migrate;
 mod pool;
 pub mod records;

@@ -89,6 +89,14 @@ impl FromStr for Url {
     }
 }
 
+impl Url {
+    /// Whether there is a password in it.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.config.get_password().is_some()
+    }
+}
+
 fn decoded(text: &str) -> Result<String, ConnectError> {
     let wrong = ConnectError::Url("a character is not percent-encoded as it should be");
     let mut bytes = Vec::with_capacity(text.len());

@@ -4,6 +4,7 @@
 pub(crate) mod chain;
 pub(crate) mod desk;
 pub(crate) mod fields;
+pub(crate) mod house;
 pub(crate) mod json;
 pub(crate) mod names;
 pub(crate) mod parts;

@@ -34,7 +34,7 @@ impl<T> Said<T> {
         Self { change: None, answer: None, out }
     }
 
-    fn changed(change: Change, out: T) -> Self {
+    pub(crate) fn changed(change: Change, out: T) -> Self {
         Self { change: Some(change), answer: None, out }
     }
 }

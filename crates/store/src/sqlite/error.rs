@@ -22,6 +22,14 @@ pub enum OpenError {
     /// Its schema is not this program's.
     #[error(transparent)]
     Migrate(#[from] MigrateError),
+    /// Everything in it was copied elsewhere.
+    #[error("the registry in {} was moved to {place}: serve that one", path.display())]
+    Moved {
+        /// The file.
+        path: PathBuf,
+        /// Where it is by now.
+        place: String,
+    },
     /// The writer's thread could not be started.
     #[error("cannot start a thread for the store")]
     Thread(#[source] std::io::Error),
@@ -75,7 +83,7 @@ pub(super) fn at_commit(error: &rusqlite::Error) -> StoreError {
 pub(super) fn of_records(error: StoreError) -> RecordsError {
     match error {
         StoreError::Unavailable(why) | StoreError::Unknown(why) => RecordsError::Unavailable(why),
-        StoreError::Corrupt(_) | StoreError::Refused(_) | StoreError::Missing(_) => {
+        StoreError::Corrupt(_) | StoreError::Refused(_) | StoreError::Missing(_) | StoreError::Quarantined(_) => {
             RecordsError::Refused(error.to_string())
         }
     }

@@ -10,6 +10,7 @@
 
 mod admit;
 mod audit;
+pub mod backup;
 mod batch;
 mod change_log;
 mod connect;
@@ -23,6 +24,7 @@ mod lease;
 pub mod migrate;
 mod nodes;
 mod port;
+mod quarantine;
 mod readers;
 mod records;
 mod rows;
@@ -41,6 +43,7 @@ use std::time::Duration;
 use freehold_domain::invariants::Invariant;
 use freehold_domain::lease::LeaseTerm;
 use freehold_engine::ports::{Clock, StoreError};
+use rusqlite::OptionalExtension as _;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -154,6 +157,9 @@ impl SqliteStore {
         }
         .map_err(failed)?;
         migrate::apply(&mut conn, migrate::MIGRATIONS, clock.now())?;
+        if let Some(place) = moved(&conn).map_err(failed)? {
+            return Err(OpenError::Moved { path, place });
+        }
         let desk = Arc::new(Desk::new(clock, lease_term));
         if inline {
             conn.pragma_update(None, "wal_autocheckpoint", checkpoint_pages.cast_signed()).map_err(failed)?;
@@ -246,6 +252,11 @@ impl SqliteStore {
             }
         }
     }
+}
+
+/// Where the registry is by now, if it was moved to another database.
+fn moved(conn: &rusqlite::Connection) -> rusqlite::Result<Option<String>> {
+    conn.query_row("SELECT place FROM moved", [], |row| row.get(0)).optional()
 }
 
 fn closing() -> StoreError {

@@ -19,8 +19,9 @@ use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
     Admission, AdmitRefused, Admitted, Adopted, Adoption, Answer, Asked, AuditPage, AuditQuery, Because, ContextPeek,
     DestroyAccepted, IdempotencyKey, Installation, InstancePage, InstanceQuery, KeyRecord, LeakPage, LeakRecord,
-    NodeBeat, NodeOrders, NodeRecord, Nodes, OperationView, RecordChange, Records, RecordsError, Registered,
-    RouteEntry, Share, StillThere, Store, StoreError, Stuck, SubscriptionTerms, UnresolvedSummary, WorkAccepted,
+    NodeBeat, NodeOrders, NodeRecord, Nodes, OperationView, Quarantine, Quarantined, RecordChange, Records,
+    RecordsError, Registered, RouteEntry, Share, StillThere, Store, StoreError, Stuck, SubscriptionTerms,
+    UnresolvedSummary, WorkAccepted,
 };
 
 use tokio::sync::oneshot;
@@ -28,8 +29,10 @@ use tokio::sync::oneshot;
 use super::error::of_records;
 use super::writer::Message;
 use super::{
-    Mode, SqliteStore, admit, audit, change_log, describe, erase, keys, leaks, lease, nodes, records, take_in, timers,
+    Mode, SqliteStore, admit, audit, change_log, describe, erase, keys, leaks, lease, nodes, quarantine, records,
+    take_in, timers,
 };
+use crate::shared::house::next_positions;
 use crate::shared::sentences::{self, Repair, Watched};
 
 #[async_trait]
@@ -331,6 +334,40 @@ impl Nodes for SqliteStore {
     async fn node_drain(&self, node: &NodeId, draining: bool) -> Result<NodeRecord, StoreError> {
         let node = node.clone();
         self.write(move |tx| nodes::drain(tx, &node, draining)).await
+    }
+}
+
+#[async_trait]
+impl Quarantine for SqliteStore {
+    async fn quarantine(&self) -> Result<Option<Quarantined>, StoreError> {
+        self.point(quarantine::read)
+    }
+
+    async fn quarantine_begin(&self, why: &str) -> Result<Quarantined, StoreError> {
+        let why = why.to_owned();
+        self.write(move |tx| quarantine::begin(tx, &why)).await
+    }
+
+    async fn quarantine_end(&self, raise: u64) -> Result<u64, StoreError> {
+        let from = next_positions(self.high_water().await?);
+        let (mut raised, mut after) = (0, None);
+        loop {
+            let (some, last) = self.write(move |tx| quarantine::raise(tx, after, raise, from)).await?;
+            raised += some;
+            if last.is_none() {
+                self.write(move |tx| quarantine::lift(tx, from)).await?;
+                return Ok(raised);
+            }
+            after = last;
+        }
+    }
+
+    async fn quarantine_over(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.point(quarantine::over_at)
+    }
+
+    async fn high_water(&self) -> Result<u64, StoreError> {
+        self.point(quarantine::high_water)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod faults;
+mod house;
 mod migrate;
 mod places;
 mod plans;

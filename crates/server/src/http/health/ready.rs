@@ -42,6 +42,8 @@ pub(crate) async fn readyz(
         check("executor", (app.executor)()),
         // Of which nothing here has to wait: routes are known without them.
         HealthCheck { ok: true, ..check("records", records(&app).await) },
+        // Reads, routes and traffic go on in quarantine: whoever takes this node out for it takes them away.
+        HealthCheck { ok: true, ..check("registry", registry(&app)) },
         check("serving", serving(&app)),
     ];
     let well = checks.iter().all(|check| check.ok);
@@ -56,6 +58,13 @@ pub(crate) async fn readyz(
 fn check(name: &str, seen: Result<String, String>) -> HealthCheck {
     let ok = seen.is_ok();
     HealthCheck { name: name.to_owned(), ok, detail: seen.unwrap_or_else(|why| why) }
+}
+
+fn registry(app: &App) -> Result<String, String> {
+    match app.control_plane.world().standing.check() {
+        Ok(()) => Ok("acts on what is asked".into()),
+        Err(why) => Err(format!("reads, routes and traffic only: {why}")),
+    }
 }
 
 fn serving(app: &App) -> Result<String, String> {

@@ -3,7 +3,8 @@
 //! A position is given inside the statement that writes its line, so a later one may be committed before an earlier one. A
 //! reader that met a gap and went on would skip the line that fills it. So a gap is closed before anybody reads past it:
 //! a line that says nothing is put there. Whoever is about to fill the gap is thereby waited for; if nobody is, the gap
-//! stays closed for good.
+//! stays closed for good. Behind a backup the positions jump, and one such line stands for all that are skipped: its number
+//! is the first of them.
 
 use freehold_domain::event::{Actor, Event, EventKind};
 use freehold_domain::ids::InstanceId;
@@ -21,12 +22,12 @@ use crate::shared::fields::Fields as _;
 use crate::shared::{corrupt, names, sentences};
 
 /// The context of the lines that say nothing.
-const NOBODY: &str = "'00000000-0000-0000-0000-000000000000'";
+pub(super) const NOBODY: &str = "'00000000-0000-0000-0000-000000000000'";
 
 macro_rules! select {
     ($from:literal) => {
         concat!(
-            "SELECT a.position, c.owner, c.assigned_user, a.seq, a.kind, a.instance_id, a.operation_id, a.epoch, \
+            "SELECT a.position, a.seq, c.owner, c.assigned_user, a.kind, a.instance_id, a.operation_id, a.epoch, \
              a.status, a.actor, a.at, a.detail, a.prev_hash, a.hash ",
             $from,
             " AND a.position > $1 ORDER BY a.position LIMIT $2"
@@ -57,30 +58,42 @@ const CLOSED_AT_ONCE: u64 = 1_000;
 /// How often gaps are closed and the page read again, before what is before the gap is answered.
 const READS: u32 = 8;
 
-/// A line of the trail; `None` for one that says nothing.
+/// A line of the trail.
 enum Line {
     Said(Box<AuditRecord>),
-    Nothing(u64),
+    /// One that says nothing, of every position from `first` to `last`.
+    Nothing {
+        first: u64,
+        last: u64,
+    },
 }
 
 impl Line {
     fn position(&self) -> u64 {
         match self {
             Self::Said(record) => record.position,
-            Self::Nothing(position) => *position,
+            Self::Nothing { last, .. } => *last,
+        }
+    }
+
+    /// The first position that it stands for.
+    fn begins(&self) -> u64 {
+        match self {
+            Self::Said(record) => record.position,
+            Self::Nothing { first, .. } => *first,
         }
     }
 }
 
 fn line(columns: &mut Columns<'_>) -> Result<Line, StoreError> {
-    let position = columns.count()?;
+    let (position, seq) = (columns.count()?, columns.count()?);
     if columns.next_is_null()? {
-        return Ok(Line::Nothing(position));
+        return Ok(Line::Nothing { first: seq, last: position });
     }
     Ok(Line::Said(Box::new(AuditRecord {
         position,
         context: columns.context()?,
-        context_seq: columns.count()?,
+        context_seq: seq,
         event: event(columns)?,
         prev_hash: columns.bytes()?,
         hash: columns.bytes()?,
@@ -106,10 +119,14 @@ pub(super) fn event(columns: &mut Columns<'_>) -> Result<Event, StoreError> {
 
 /// The first gap behind `after`, both ends included.
 fn gap(after: u64, lines: &[Line]) -> Option<(u64, u64)> {
-    (after + 1..)
-        .zip(lines)
-        .find(|(expected, line)| line.position() != *expected)
-        .map(|(expected, line)| (expected, line.position() - 1))
+    let mut expected = after + 1;
+    for line in lines {
+        if line.begins() > expected {
+            return Some((expected, line.begins() - 1));
+        }
+        expected = line.position() + 1;
+    }
+    None
 }
 
 impl PostgresStore {
@@ -173,7 +190,7 @@ fn said(lines: Vec<Line>, wanted: usize) -> Result<AuditPage, StoreError> {
     let listed = page(lines, wanted, Line::position);
     let items = listed.items.into_iter().filter_map(|line| match line {
         Line::Said(record) => Some(*record),
-        Line::Nothing(_) => None,
+        Line::Nothing { .. } => None,
     });
     Ok(AuditPage { items: items.collect(), next: listed.next })
 }
@@ -184,10 +201,13 @@ mod tests {
 
     #[test]
     fn the_first_gap_is_found_wherever_it_is() {
-        let lines = |positions: &[u64]| positions.iter().map(|position| Line::Nothing(*position)).collect::<Vec<_>>();
+        let one = |&position: &u64| Line::Nothing { first: position, last: position };
+        let lines = |positions: &[u64]| positions.iter().map(one).collect::<Vec<_>>();
         assert_eq!(gap(0, &lines(&[1, 2, 3])), None);
         assert_eq!(gap(0, &lines(&[])), None);
         assert_eq!(gap(0, &lines(&[2])), Some((1, 1)));
         assert_eq!(gap(7, &lines(&[8, 11, 13])), Some((9, 10)));
+        let jump = |after| gap(after, &[Line::Nothing { first: 12, last: 90 }, Line::Nothing { first: 91, last: 91 }]);
+        assert_eq!((jump(11), jump(50), jump(7)), (None, None, Some((8, 11))), "what is skipped is no gap");
     }
 }

@@ -27,6 +27,7 @@ mod loaded;
 mod nodes;
 mod port;
 mod probe;
+mod quarantine;
 mod rows;
 mod time;
 mod timers;
@@ -60,7 +61,10 @@ pub use probe::Engine;
 /// Every step of the registry's schema that this program knows.
 pub const SCHEMA: Schema = Schema {
     name: "freehold_registry",
-    migrations: &[Migration { version: 1, name: "registry", sql: include_str!("0001_registry.sql"), works_from: 1 }],
+    migrations: &[
+        Migration { version: 1, name: "registry", sql: include_str!("0001_registry.sql"), works_from: 1 },
+        Migration { version: 2, name: "house", sql: include_str!("0002_house.sql"), works_from: 1 },
+    ],
 };
 
 /// How often a sentence is decided anew because somebody else wrote first, within the time of its call.

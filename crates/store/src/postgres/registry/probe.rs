@@ -8,6 +8,7 @@ use super::PostgresStore;
 use super::loaded::first;
 use super::rows::Columns;
 use crate::postgres::args::Args;
+use crate::postgres::house::{MOVING, is_moving};
 use crate::postgres::migrate::Status;
 use crate::shared::fields::Fields as _;
 
@@ -57,6 +58,10 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Unavailable`] says what is in the way.
     pub async fn probe(&self) -> Result<Engine, StoreError> {
+        let moving = self.rows(MOVING, Args::default()).await?;
+        if let Some(source) = first(&moving, |columns: &mut Columns<'_>| Ok(columns.text()?.to_owned()))? {
+            return Err(StoreError::Unavailable(format!("{}: {}", self.place(), is_moving(&source))));
+        }
         let rows = self.rows(PROBE, Args::default()).await?;
         let place = self.place();
         let away = |what: String| StoreError::Unavailable(format!("{place}: {what}"));

@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
+use freehold_domain::ids::OperationId;
+use freehold_engine::ports::{Share, Store as _};
+
 use super::*;
+use crate::sqlite::{SqliteOptions, SqliteStore};
 
 fn fresh() -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().expect("a folder");
@@ -115,4 +119,27 @@ fn two_that_migrate_at_once_agree() {
         }
     });
     assert_eq!(status(&path).expect("it reads").applied.len(), MIGRATIONS.len());
+}
+
+#[tokio::test]
+async fn what_was_due_before_owners_took_turns_is_still_due() {
+    let (_dir, path) = fresh();
+    let clock = std::sync::Arc::new(crate::conformance::TestClock::default());
+    let mut conn = raw(&path);
+    apply(&mut conn, &MIGRATIONS[..2], NOW).expect("the version before");
+    let ids: Vec<OperationId> = (0..3).map(|number| OperationId::mint(number, [1; 10])).collect();
+    for (due_at, id) in ids.iter().enumerate() {
+        conn.execute(
+            "INSERT INTO operations (id, instance_id, kind, status, attempt, due_at, deadline, steps, regions_full, \
+                 request_id, started_at) VALUES (?1, ?1, 'provision', 'waiting', 1, ?2, 1, '[]', 0, 'r', 1)",
+            rusqlite::params![id.as_bytes(), i64::try_from(due_at).expect("few")],
+        )
+        .expect("a row");
+    }
+    drop(conn);
+    let options = SqliteOptions::file(&path, clock, crate::conformance::TERM);
+    let store = SqliteStore::open(options).expect("it opens");
+    assert_eq!(status(&path).expect("it reads").database, LATEST);
+    assert_eq!(store.due_list(10, Share::ALL).await.expect("it answers"), ids);
+    assert_eq!(store.due_list(2, Share::ALL).await.expect("it answers"), ids[..2], "more than are wanted");
 }
