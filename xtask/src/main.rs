@@ -4,8 +4,10 @@
 //! `cargo xtask test` runs can be run alone by the command it names.
 
 mod bench;
+mod chaos;
 mod crash;
 mod engines;
+mod failover;
 mod fly;
 mod http;
 mod packages;
@@ -42,6 +44,10 @@ enum Chore {
     Fly(fly::Options),
     /// The server with its records in PostgreSQL and a billing service, while both fail
     Records(records::Options),
+    /// Three servers on one PostgreSQL that fails over, while everything else fails too
+    Chaos(chaos::Options),
+    /// The database's primary dies under load, and another one takes its place
+    Failover(failover::Options),
     /// The example web application in a real browser
     Webapp(webapp::Options),
     /// The grid, the seeds, the twins and the models: everything that is proved by running it
@@ -60,6 +66,8 @@ fn main() -> ExitCode {
         Chore::Engines(options) => engines::run(&options),
         Chore::Fly(options) => fly::run(&options),
         Chore::Records(options) => records::run(&options),
+        Chore::Chaos(options) => chaos::run(&options),
+        Chore::Failover(options) => failover::run(&options),
         Chore::Webapp(options) => webapp::run(&options),
         Chore::Proof(options) => proof::run(&options),
         Chore::Soak(options) => proof::soak(&options),

@@ -263,3 +263,21 @@ fn a_bad_configuration_is_exit_code_2_with_its_place() {
     let output = freehold("http://127.0.0.1:1", &["config", "check"]);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
 }
+
+/// Holes in the trail make short pages, and empty ones.
+#[test]
+fn an_audit_trail_is_read_to_its_end_whatever_is_missing_in_the_middle() {
+    let event = json!({"id": "41", "at": "2026-11-23T10:00:00Z", "kind": "instance.started", "owner": "user:alice",
+                       "assigned_user": "alice", "context_seq": 2, "instance_id": INSTANCE, "operation_id": OPERATION,
+                       "epoch": 1, "status": "completed", "actor": "platform", "detail": "", "previous_hash": null,
+                       "hash": "00"});
+    let server = Scripted::with(&[
+        ("GET /v1/audit?limit=500", 200, json!({"events": [], "next_cursor": "40"})),
+        ("GET /v1/audit?after=40&limit=500", 200, json!({"events": [event], "next_cursor": null})),
+    ]);
+    let output = server.run(&["audit", "verify"]);
+    assert_eq!(code(&output), 1, "{}", stdout(&output));
+    assert!(stderr(&output).contains("event 41 (line 1 of user:alice for alice)"), "{}", stderr(&output));
+    let output = server.run(&["audit", "tail"]);
+    assert!(stdout(&output).contains("instance.started"), "{}", stdout(&output));
+}

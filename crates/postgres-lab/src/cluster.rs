@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::bouncer::Bouncer;
+use super::family::{family, kill_family};
 use super::install::{BIN, folder, install, root, run, unprivileged};
 use super::template;
 use super::watchdog::Watchdog;
@@ -28,6 +29,9 @@ pub const PASSWORD: &str = "open-sesame";
 
 /// How long a cluster may take to start, recovery after a kill included.
 const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How many connections to a cluster its own PgBouncer has: fewer than clients.
+const POOLED: u32 = 4;
 
 /// How many ports are tried.
 const PORTS_TRIED: u32 = 50;
@@ -47,7 +51,7 @@ pub struct Lab {
     databases: AtomicU32,
 }
 
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -65,28 +69,27 @@ pub(crate) fn free_port() -> Result<u16> {
     bail!("no port of {PORTS_TRIED} is free")
 }
 
-/// Whether a process is there, and has not ended.
-fn is_alive(process: Pid) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap_or_default();
-    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
-}
-
 impl Lab {
     /// Starts a cluster, installing what is missing.
     ///
     /// # Errors
     /// Where PostgreSQL cannot be installed or started.
     pub fn start() -> Result<Self> {
-        static LABS: AtomicU32 = AtomicU32::new(0);
         install()?;
         let template = template::ready()?;
+        Self::over(|data| run(Command::new("cp").arg("-a").arg(&template).arg(data)).map(drop))
+    }
+
+    /// Starts a cluster over a data folder that somebody makes.
+    pub(crate) fn over(make: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+        static LABS: AtomicU32 = AtomicU32::new(0);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let home = root()?.join(format!("{}-{number}", std::process::id()));
         // Of a process of the same id, long ago.
         drop(fs::remove_dir_all(&home));
         folder(&home)?;
         let mut watchdog = Some(Watchdog::over(&home)?);
-        run(Command::new("cp").arg("-a").arg(&template).arg(home.join("data")))?;
+        make(&home.join("data"))?;
         let mut last = None;
         for _ in 0..3 {
             let mut lab = Self {
@@ -109,8 +112,15 @@ impl Lab {
         Err(last.context("nothing was tried")?)
     }
 
-    fn data(&self) -> PathBuf {
+    /// The cluster's data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// The folder that goes with the lab.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The log of the cluster.
@@ -148,7 +158,9 @@ impl Lab {
             // The eighth line says so.
             let said = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
             let mut lines = said.lines();
-            if lines.next() == Some(&child.id().to_string()) && lines.nth(6).map(str::trim) == Some("ready") {
+            if lines.next() == Some(&child.id().to_string())
+                && matches!(lines.nth(6).map(str::trim), Some("ready" | "standby"))
+            {
                 *lock(&self.process) = Some(child);
                 return Ok(());
             }
@@ -161,13 +173,15 @@ impl Lab {
         }
     }
 
+    /// Whether it was started and not ended.
+    pub(crate) fn runs(&self) -> bool {
+        lock(&self.process).is_some()
+    }
+
     /// The ids of the processes of the cluster, the postmaster's first.
     fn processes(&self) -> Result<Vec<Pid>> {
-        let postmaster = lock(&self.process).as_ref().map(Child::id).context("the cluster does not run")?;
-        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"))?;
-        let children = children.split_whitespace().filter_map(|child| child.parse().ok());
-        let raw = std::iter::once(i32::try_from(postmaster)?).chain(children);
-        Ok(raw.filter_map(Pid::from_raw).collect())
+        let postmaster = lock(&self.process).as_ref().map(Pid::from_child).context("the cluster does not run")?;
+        family(postmaster)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
@@ -193,19 +207,8 @@ impl Lab {
     /// # Errors
     /// If it does not run.
     pub fn kill(&self) -> Result<()> {
-        // One that is stopped starts no other meanwhile.
         let postmaster = *self.processes()?.first().context("the cluster does not run")?;
-        kill_process(postmaster, Signal::STOP)?;
-        let processes = self.processes()?;
-        self.signal(Signal::KILL)?;
-        self.reap()?;
-        // While one of them is there the cluster does not start again.
-        let deadline = Instant::now() + READY_WITHIN;
-        while processes.iter().any(|process| is_alive(*process)) {
-            ensure!(Instant::now() < deadline, "a killed process is still there");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
+        kill_family(postmaster, || self.reap())
     }
 
     /// Ends the cluster as its operator would who does not wait for clients. Returns when it has ended.
@@ -267,7 +270,7 @@ impl Lab {
     pub fn bouncer(&self, url: &str) -> Result<String> {
         let mut bouncer = lock(&self.bouncer);
         if bouncer.is_none() {
-            *bouncer = Some(Bouncer::start(&self.folder.join("bouncer"), self.port)?);
+            *bouncer = Some(Bouncer::start(&self.folder.join("bouncer"), self.port, POOLED)?);
         }
         let port = bouncer.as_ref().map(Bouncer::port).context("PgBouncer runs")?;
         let direct = format!("@127.0.0.1:{}/", self.port);

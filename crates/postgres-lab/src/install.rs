@@ -96,8 +96,13 @@ pub(crate) fn unprivileged(program: impl AsRef<Path>) -> Command {
 /// Makes a folder that only the user of [`unprivileged`] may enter.
 pub(crate) fn folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("making {}", path.display()))?;
+    give(path)
+}
+
+/// Gives a file, or a folder with everything in it, to the user of [`unprivileged`].
+pub(crate) fn give(path: &Path) -> Result<()> {
     if is_root() {
-        run(Command::new("chown").arg("postgres:postgres").arg(path))?;
+        run(Command::new("chown").args(["-R", "postgres:postgres"]).arg(path))?;
     }
     Ok(())
 }

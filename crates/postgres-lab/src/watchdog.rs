@@ -5,11 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-/// Reads until the other end of the pipe is closed, by whatever; then ends everything that has a file with its id in the
-/// folder `$0`, and removes the folder. A postmaster that is told to quit takes its children and its shared memory along.
+/// Reads until the other end of the pipe is closed, by whatever; then ends everything that has a file with its id in a
+/// folder of `$0`, and removes the folder. A postmaster that is told to quit takes its children and its shared memory along.
 const SCRIPT: &str = r#"
 cat >/dev/null
-for file in "$0"/bouncer/pid "$0"/data/postmaster.pid; do
+for file in "$0"/*/pid "$0"/*/postmaster.pid; do
     pid=$(head -n 1 "$file" 2>/dev/null) || continue
     # A stopped process does not hear anything else.
     kill -CONT "$pid" $(cat "/proc/$pid/task/$pid/children" 2>/dev/null) 2>/dev/null

@@ -15,7 +15,7 @@ use freehold_domain::sweep::{Sighting, Verdict, judge};
 use freehold_domain::time::Timestamp;
 use freehold_domain::{event::Actor, owner::Context};
 use freehold_engine::duty::LaidDown;
-use freehold_engine::ports::{Gap, Registered, Store};
+use freehold_engine::ports::{Gap, Quarantine as _, Registered, Store};
 use freehold_providers::fake::FakeCloud;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -80,6 +80,9 @@ scenes!(
     two_that_were_taken_in_are_not_both_published,
     nothing_is_released_while_a_row_may_still_come,
     a_node_that_lays_down_its_duty_leaves_nothing_in_doubt,
+    who_was_given_a_lease_after_a_backup_writes_no_more,
+    what_was_sent_after_a_backup_is_not_taken_for_never_sent,
+    nothing_is_admitted_while_the_registry_is_in_quarantine,
 );
 
 const CREATE: Create = Create { owner: 0, key: Some(0), body: 1 };
@@ -428,4 +431,38 @@ fn two_that_were_taken_in_are_not_both_published() -> Vec<String> {
     let records = canonical(&change.run);
     let next = plan::next(&Situation { is_crowded: true, ..situation(&change.run, Some(&records)) });
     must(matches!(next, Next::Rest(_)), "OneCanonical: a second instance of a context was to be published")
+}
+
+fn who_was_given_a_lease_after_a_backup_writes_no_more() -> Vec<String> {
+    let backup = admitted();
+    let hold = Hold { holder: holder("node-b"), until: START.plus(crate::node::LEASE) };
+    let Ok(claimed) = run::claimed(&backup, &hold, START.plus(Duration::from_secs(60))) else {
+        return must(false, "it was not claimed");
+    };
+    let restored = run::raised(&backup, 1 << 20, START.plus(Duration::from_secs(90))).run;
+    let note = Note { at: START.plus(Duration::from_secs(91)), finding: None, then: Then::Look };
+    let late = run::noted(&restored, claimed.run.reservation.epoch, &note);
+    let early = run::noted(&restored, backup.reservation.epoch, &note);
+    must(late.is_err() && early.is_err(), "EpochMonotone: a lease from before the restore is still good")
+}
+
+fn what_was_sent_after_a_backup_is_not_taken_for_never_sent() -> Vec<String> {
+    let restored = run::raised(&admitted(), 1 << 20, START.plus(Duration::from_secs(90))).run;
+    let evidence = freehold_domain::evidence::NothingSent::establish(&restored.reservation);
+    must(evidence.is_none(), "NoEarlyRelease: a release on what a backup knows")
+}
+
+fn nothing_is_admitted_while_the_registry_is_in_quarantine() -> Vec<String> {
+    let mut town = town();
+    let world = town.nodes[0].control.world().clone();
+    let begun = at_once(town.store.quarantine_begin("a backup"));
+    let heard = at_once(world.standing.look(town.store.as_ref(), world.clock.as_ref()));
+    if begun.is_err() || heard.is_err() {
+        return must(false, "the quarantine did not begin");
+    }
+    begin_create(&mut town);
+    match until(&mut town, "an answer", |town| town.tasks.is_empty() || registered(town).is_some()) {
+        Ok(()) => must(registered(&town).is_none(), "AdmitFirst: a registry from a backup admitted something"),
+        Err(broken) => broken,
+    }
 }

@@ -113,6 +113,9 @@ pub const TWINS: &[Twin] = &[
     twin(P::RecordsRefuseLate, InCell("names+seal/record:noted/destroy-in-pause/fine")),
     twin(P::OneIsPublished, InScene("two_that_were_taken_in_are_not_both_published")),
     twin(P::RecordsAreClosed, InScene("nothing_is_released_while_a_row_may_still_come")),
+    twin(P::RestoreRaisesEpoch, InScene("who_was_given_a_lease_after_a_backup_writes_no_more")),
+    twin(P::RestoreLeavesDoubt, InScene("what_was_sent_after_a_backup_is_not_taken_for_never_sent")),
+    twin(P::QuarantineIsKept, InScene("nothing_is_admitted_while_the_registry_is_in_quarantine")),
     twin(P::SilenceIsNoAnswer, InScene("nothing_is_given_up_while_the_records_are_silent")),
 ];
 

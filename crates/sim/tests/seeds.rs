@@ -90,3 +90,14 @@ fn a_provider_that_lies_is_noticed() {
     let tally = campaign::seeds(0, 60, lying, 2, |_| {}, || false);
     assert!(!tally.broken.is_empty(), "no seed noticed");
 }
+
+/// Each protection that a scene shows is missed there.
+#[cfg(feature = "twins")]
+#[test]
+fn every_twin_of_a_scene_is_noticed() {
+    use freehold_sim::twins::{Hunt, TWINS};
+    for twin in TWINS.iter().filter(|twin| matches!(twin.hunt, Hunt::Scene(_))) {
+        let caught = twin.catch().unwrap_or_else(|missed| panic!("{}: {missed:?}", twin.protection.name()));
+        assert!(!caught.how.is_empty());
+    }
+}

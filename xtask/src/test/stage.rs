@@ -32,6 +32,8 @@ pub(super) enum Stage {
     Fly,
     /// The server with records and billing that fail
     Records,
+    /// Three servers on one PostgreSQL, while everything fails
+    Chaos,
     /// The example web application in a real browser
     Webapp,
 }
@@ -52,7 +54,7 @@ impl From<anyhow::Error> for Failure {
 
 impl Stage {
     /// Every stage in the order of a whole run.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Fmt,
         Self::Tidy,
         Self::Deny,
@@ -64,6 +66,7 @@ impl Stage {
         Self::Engines,
         Self::Fly,
         Self::Records,
+        Self::Chaos,
         Self::Webapp,
     ];
 
@@ -81,6 +84,7 @@ impl Stage {
             Self::Engines => "engines",
             Self::Fly => "fly",
             Self::Records => "records",
+            Self::Chaos => "chaos",
             Self::Webapp => "webapp",
         }
     }
@@ -99,6 +103,7 @@ impl Stage {
             Self::Engines => "the Docker provider at a Docker Engine and a Podman service",
             Self::Fly => "the server on a Machines API that fails",
             Self::Records => "the server with its records in PostgreSQL and a billing service, while both fail",
+            Self::Chaos => "three servers on one PostgreSQL that fails over, while everything else fails too",
             Self::Webapp => "the example web application in a real browser",
         }
     }
@@ -122,6 +127,7 @@ impl Stage {
             Self::Engines => cargo("xtask engines"),
             Self::Fly => cargo("xtask fly"),
             Self::Records => cargo("xtask records"),
+            Self::Chaos => cargo("xtask chaos --short"),
             Self::Webapp => cargo("xtask webapp"),
         }
     }

@@ -97,15 +97,14 @@ impl Tail {
         loop {
             let query = ListAudit { after: after.clone(), instance_id: self.instance, limit: Some(PAGE_MAX) };
             let AuditPage { events, next_cursor } = client.audit(&query).await?;
-            let is_full = events.len() >= PAGE_MAX as usize;
             if let Some(event) = events.last() {
                 after = Some(event.id.clone());
             }
             last.extend(events);
             last.drain(..last.len().saturating_sub(self.limit));
             match next_cursor {
-                Some(cursor) if is_full && Some(&cursor) != query.after.as_ref() => after = Some(cursor),
-                Some(_) | None => break,
+                Some(cursor) => after = Some(cursor),
+                None => break,
             }
         }
         let events = Vec::from(last);

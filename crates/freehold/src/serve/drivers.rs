@@ -440,12 +440,11 @@ mod tests {
             installation: Installation { install: "test".parse().unwrap(), mac_key: [1; 32], secret_key: [2; 32] },
             holder: Holder { node: "node-a".parse().unwrap(), incarnation: 1 },
             janitor_looks_until: Duration::ZERO,
+            standing: Standing::open(),
         };
         let store = Arc::new(SqliteStore::open(options).unwrap());
         let registry = Registry { store: store.clone(), records: store.clone(), keeps_time: false };
-        let wired =
-            Wired::new(&config, Roles::ALL, folder, clock, registry, Metrics::new(), identity, Standing::open())
-                .unwrap();
+        let wired = Wired::new(&config, Roles::ALL, folder, clock, registry, Metrics::new(), identity).unwrap();
         (wired, store)
     }
 

@@ -125,10 +125,15 @@ impl Serve {
         }
 
         let made_at = store.made_at().await.map_err(|error| Failure::failed(error.to_string()))?;
+        let mut mark = Mark::read(&folder, &installation.install)?;
+        let standing = Standing::open();
+        let looked = mark::look(&mut mark, &folder, store.as_ref(), clock.as_ref(), &standing).await;
+        looked.map_err(|error| Failure::failed(error.to_string()))?;
         let identity = Identity {
             installation,
             janitor_looks_until: caution::looks_until(config.janitor.dry_run, made_at, clock.as_ref()),
             holder,
+            standing,
         };
         tracing::info!(
             node = %identity.holder.node,
@@ -137,11 +142,7 @@ impl Serve {
             roles = %self.roles,
             "starting"
         );
-        let mut mark = Mark::read(&folder, &identity.installation.install)?;
-        let standing = Standing::open();
-        let looked = mark::look(&mut mark, &folder, store.as_ref(), clock.as_ref(), &standing).await;
-        looked.map_err(|error| Failure::failed(error.to_string()))?;
-        let wired = Wired::new(&config, self.roles, &folder, clock, registry, metrics, identity, standing)?;
+        let wired = Wired::new(&config, self.roles, &folder, clock, registry, metrics, identity)?;
 
         let shutdown = CancellationToken::new();
         let duties = Duties {

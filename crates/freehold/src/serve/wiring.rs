@@ -77,6 +77,8 @@ pub(super) struct Identity {
     pub(super) holder: Holder,
     /// Until when the janitor only looks, by this node's monotonic clock.
     pub(super) janitor_looks_until: Duration,
+    /// Whether it may act.
+    pub(super) standing: Arc<Standing>,
 }
 
 impl Wired {
@@ -92,9 +94,8 @@ impl Wired {
         registry: Registry,
         metrics: Arc<Metrics>,
         identity: Identity,
-        standing: Arc<Standing>,
     ) -> Result<Self, Failure> {
-        let Identity { installation, holder, janitor_looks_until } = identity;
+        let Identity { installation, holder, janitor_looks_until, standing } = identity;
         let Installation { install, mac_key, secret_key } = installation;
         let entropy = Arc::new(SystemEntropy::new());
         let idents = Idents::new(install, &mac_key);

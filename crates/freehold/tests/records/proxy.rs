@@ -1,4 +1,5 @@
-//! A way to the database on which things get lost: before they arrive, or on the way back, when they have happened.
+//! A way on which things get lost: before they arrive, or on the way back, when they have happened. It can be closed, and it
+//! can fall silent with every connection open.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,12 +8,24 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// How much is carried at once: most messages are shorter.
 const CARRIED_BYTES_MAX: usize = 16 * 1024;
 
 /// The longest delay.
 const DELAY_MAX: Duration = Duration::from_millis(300);
+
+/// How a way is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Everything passes, but for what gets lost.
+    Open,
+    /// Connections end, and others come to nothing.
+    Cut,
+    /// Nothing passes in either direction, and no connection ends.
+    Silent,
+}
 
 /// What went wrong, by sort.
 #[derive(Debug, Default)]
@@ -31,6 +44,7 @@ impl Tally {
 
 #[derive(Debug)]
 struct Road {
+    way: watch::Sender<Way>,
     percent: AtomicU64,
     chance: AtomicU64,
     tally: Tally,
@@ -62,11 +76,12 @@ impl Proxy {
     pub(crate) async fn to(upstream: SocketAddr, percent: u64, seed: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let road = Arc::new(Road { percent: percent.into(), chance: seed.into(), tally: Tally::default() });
-        let way = road.clone();
+        let (way, _) = watch::channel(Way::Open);
+        let road = Arc::new(Road { way, percent: percent.into(), chance: seed.into(), tally: Tally::default() });
+        let carrying = road.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, upstream, way.clone()));
+                tokio::spawn(carry(client, upstream, carrying.clone()));
             }
         });
         Self { address, road }
@@ -76,18 +91,43 @@ impl Proxy {
         &self.road.tally
     }
 
+    /// From here on the way is like this, for every connection.
+    pub(crate) fn set(&self, way: Way) {
+        self.road.way.send_replace(way);
+    }
+
+    /// From here on so many of 100 questions go wrong.
+    pub(crate) fn lose(&self, percent: u64) {
+        self.road.percent.store(percent, Ordering::Relaxed);
+    }
+
     /// From now on nothing goes wrong.
     pub(crate) fn heal(&self) {
         self.road.percent.store(0, Ordering::Relaxed);
+        self.set(Way::Open);
     }
 }
 
+/// Returns when the way is open: at once, or when a silent one is again. `false` if it is cut.
+async fn is_open(way: &mut watch::Receiver<Way>) -> bool {
+    way.wait_for(|way| *way != Way::Silent).await.is_ok_and(|way| *way == Way::Open)
+}
+
 async fn carry(mut client: TcpStream, upstream: SocketAddr, road: Arc<Road>) {
+    let mut way = road.way.subscribe();
+    if !is_open(&mut way).await {
+        return;
+    }
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     let (mut asked, mut answered) = (vec![0; CARRIED_BYTES_MAX], vec![0; CARRIED_BYTES_MAX]);
     let mut lose_answer = false;
     loop {
         tokio::select! {
+            changed = way.changed() => {
+                if changed.is_err() || !is_open(&mut way).await {
+                    return;
+                }
+            }
             read = client.read(&mut asked) => {
                 let Ok(bytes @ 1..) = read else { return };
                 road.tally.carried.fetch_add(1, Ordering::Relaxed);
@@ -105,7 +145,7 @@ async fn carry(mut client: TcpStream, upstream: SocketAddr, road: Arc<Road>) {
                         }
                     }
                 }
-                if server.write_all(&asked[..bytes]).await.is_err() {
+                if !is_open(&mut way).await || server.write_all(&asked[..bytes]).await.is_err() {
                     return;
                 }
             }
@@ -116,7 +156,7 @@ async fn carry(mut client: TcpStream, upstream: SocketAddr, road: Arc<Road>) {
                     road.tally.answers_lost.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
-                if client.write_all(&answered[..bytes]).await.is_err() {
+                if !is_open(&mut way).await || client.write_all(&answered[..bytes]).await.is_err() {
                     return;
                 }
             }

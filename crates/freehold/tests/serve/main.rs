@@ -6,6 +6,7 @@ mod billing;
 mod commands;
 mod demo;
 mod life;
+mod moving;
 mod nodes;
 mod provider_check;
 mod recovery;

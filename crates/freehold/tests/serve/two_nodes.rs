@@ -56,6 +56,7 @@ impl Place {
             .with("INSTALL_ID", "two-nodes")
             .with("NODE_ID", name)
             .with("PROVISION__DEFAULT_PROVIDER", "fly")
+            .with("PROVIDERS__LOCAL__KIND", "fake")
             .with("PROVIDERS__FLY__KIND", "fly")
             .with("PROVIDERS__FLY__API_URL", &self.fly.api_url())
             .with("PROVIDERS__FLY__TOKEN_ENV", "FLY_TOKEN")
