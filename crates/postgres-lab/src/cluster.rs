@@ -49,6 +49,8 @@ pub struct Lab {
     folder: PathBuf,
     port: u16,
     databases: AtomicU32,
+    /// What differs from the template's settings: `name=value`.
+    settings: Vec<String>,
 }
 
 pub(crate) fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,13 +77,22 @@ impl Lab {
     /// # Errors
     /// Where PostgreSQL cannot be installed or started.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts a cluster with settings of its own, each a name and a value: for whoever measures, the ones of a server
+    /// that keeps its promises.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and with what PostgreSQL says of a setting.
+    pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
         install()?;
         let template = template::ready()?;
-        Self::over(|data| run(Command::new("cp").arg("-a").arg(&template).arg(data)).map(drop))
+        Self::over(settings, |data| run(Command::new("cp").arg("-a").arg(&template).arg(data)).map(drop))
     }
 
     /// Starts a cluster over a data folder that somebody makes.
-    pub(crate) fn over(make: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
+    pub(crate) fn over(settings: &[(&str, &str)], make: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
         static LABS: AtomicU32 = AtomicU32::new(0);
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let home = root()?.join(format!("{}-{number}", std::process::id()));
@@ -99,6 +110,7 @@ impl Lab {
                 folder: home.clone(),
                 port: free_port()?,
                 databases: AtomicU32::new(0),
+                settings: settings.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             };
             match lab.launch() {
                 Ok(()) => {
@@ -151,6 +163,9 @@ impl Lab {
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = unprivileged(Path::new(BIN).join("postgres"));
         command.arg("-D").arg(self.data()).arg("-k").arg(&self.folder).args(["-p", &self.port.to_string()]);
+        for setting in &self.settings {
+            command.arg("-c").arg(setting);
+        }
         command.stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn().context("starting PostgreSQL")?;
         let deadline = Instant::now() + READY_WITHIN;

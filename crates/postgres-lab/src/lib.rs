@@ -8,7 +8,8 @@
 //! [`Patroni::start`] leaves that to Patroni and etcd.
 //!
 //! - Durability is against the death of processes, not of the machine: nothing is synced, everything that is committed
-//!   is written. Only a pair syncs: there, what a crash leaves of the old primary is rewound and used again.
+//!   is written. Only a pair syncs: there, what a crash leaves of the old primary is rewound and used again. Whoever
+//!   measures starts with settings of its own ([`Lab::start_with`]).
 //! - Each test process may have a cluster to itself: it is a copy of one that was made once, by whoever came first.
 
 mod bouncer;

@@ -66,7 +66,7 @@ impl Pair {
     pub fn start() -> Result<Self> {
         install()?;
         let template = template::ready()?;
-        let primary = Lab::over(|data| {
+        let primary = Lab::over(&[], |data| {
             run(Command::new("cp").arg("-a").arg(&template).arg(data))?;
             append(&data.join("postgresql.conf"), CONF)?;
             append(&data.join("pg_hba.conf"), HBA)?;
@@ -74,7 +74,7 @@ impl Pair {
             give(data)
         })?;
         make_slot(&primary)?;
-        let standby = Lab::over(|data| backup(&primary, data))?;
+        let standby = Lab::over(&[], |data| backup(&primary, data))?;
         let pair = Self { labs: [primary, standby], primary: AtomicUsize::new(0) };
         pair.wait_for_standby()?;
         Ok(pair)

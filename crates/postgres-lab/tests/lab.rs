@@ -22,6 +22,18 @@ fn what_is_committed_survives_a_kill_and_what_is_not_does_not() {
 }
 
 #[test]
+fn settings_are_kept_over_a_restart_and_wrong_ones_are_refused() {
+    let lab = Lab::start_with(&[("fsync", "on"), ("max_connections", "77")]).expect("a cluster");
+    let settings = || lab.sql("postgres", "SHOW fsync; SHOW max_connections").expect("it answers");
+    assert_eq!(settings(), "on\n77");
+    lab.kill().expect("it ran");
+    lab.restart().expect("it starts again");
+    assert_eq!(settings(), "on\n77");
+    let wrong = Lab::start_with(&[("max_connections", "many")]).expect_err("no such number");
+    assert!(format!("{wrong:#}").contains("max_connections"), "{wrong:#}");
+}
+
+#[test]
 fn nothing_is_left_of_a_lab() {
     let lab = Lab::start().expect("a cluster");
     let url = lab.database().expect("a database");

@@ -3,12 +3,13 @@
 //!
 //! Figures are reported as they come; nothing here passes or fails. Client and server share the machine.
 
+mod cluster;
 mod load;
 mod raw;
 mod report;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -35,9 +36,20 @@ pub(crate) struct Options {
     /// Print a JSON list instead of a table
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    other: Option<Other>,
+}
+
+#[derive(Subcommand)]
+enum Other {
+    /// The registry in PostgreSQL, and several nodes on it, beside what they are compared with
+    Cluster(cluster::Options),
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(Other::Cluster(options)) = &options.other {
+        return cluster::run(options);
+    }
     let program = server::build("release")?;
     let folder = tempfile::Builder::new().prefix("freehold-bench-").tempdir_in(workspace::target_dir())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

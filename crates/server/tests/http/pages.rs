@@ -15,7 +15,7 @@ async fn health_is_alive_and_ready_is_able() {
     }
     let verbose = server.call(Method::GET, "/readyz?verbose").send().await.with(200).json();
     let names: Vec<_> = verbose["checks"].as_array().unwrap().iter().map(|check| check["name"].clone()).collect();
-    assert_eq!(names, ["store", "executor", "records", "serving"]);
+    assert_eq!(names, ["store", "executor", "records", "registry", "serving"]);
 
     let probe = Arc::new(|| Err("the loops ended".to_owned()));
     let server = Server::with(Options { probe, ..Options::default() }).await;

@@ -292,7 +292,7 @@ fn a_move_that_is_ended_anywhere_goes_on() {
                     assert!(!(old_opens && new_opens && something_is_there), "both could be served");
                 }
             }
-            patience = patience + Duration::from_millis(7);
+            patience += Duration::from_millis(7);
         };
         assert!(ended > 5, "{ended}");
         assert_eq!(moved.parts.iter().filter(|part| part.rows == 0).count(), 0);

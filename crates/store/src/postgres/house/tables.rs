@@ -487,7 +487,7 @@ mod tests {
         assert_eq!(names.len(), TABLES.len());
         for table in TABLES {
             let has = |name: &&str| table.columns.iter().any(|column| column.name == *name);
-            assert!(!table.identity.is_empty() && table.identity.iter().all(|name| has(&name)), "{}", table.name);
+            assert!(!table.identity.is_empty() && table.identity.iter().all(has), "{}", table.name);
         }
     }
 }

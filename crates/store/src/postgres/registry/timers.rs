@@ -20,6 +20,10 @@ const OF_A_PART: i64 = 64;
 /// How long nodes leave to each other what is due in the parts that the other begins with, in microseconds.
 const LEFT_FOR: i64 = 2_000_000;
 
+/// How much seldomer than its own parts a node takes what others left: where everything waits for long, nodes that look at
+/// the same time are told of different operations, and what nobody begins with still has its turn.
+const OTHERS_TURNS: i64 = 4;
+
 /// How long a check that one node was told of is not told to another, in microseconds.
 const CHECK_LEFT_FOR: i64 = 15_000_000;
 
@@ -28,14 +32,14 @@ pub(super) const DUE: &str = concat!(
     now_or_given!(),
     " AS now), \
      part AS MATERIALIZED ( \
-        SELECT s.shard, CASE WHEN s.mine THEN t.now ELSE t.now - $2::bigint END AS until \
+        SELECT s.shard, s.mine, CASE WHEN s.mine THEN t.now ELSE t.now - $2::bigint END AS until \
         FROM t, unnest($3::smallint[], $4::boolean[]) AS s(shard, mine)) \
      SELECT d.id FROM part p CROSS JOIN LATERAL ( \
         SELECT o.id, o.due_at, row_number() OVER (ORDER BY o.due_at) AS turn FROM ( \
             SELECT x.id, x.due_at FROM freehold_registry.operations x \
             WHERE x.shard = p.shard AND x.due_at IS NOT NULL AND x.due_at <= p.until \
             ORDER BY x.due_at LIMIT $5::bigint) o) d \
-     ORDER BY d.turn, d.due_at LIMIT $6::bigint"
+     ORDER BY CASE WHEN p.mine THEN d.turn ELSE d.turn * $7::bigint END, d.due_at LIMIT $6::bigint"
 );
 
 pub(super) const DUE_NEXT: &str = "\
@@ -91,7 +95,8 @@ impl PostgresStore {
             .column(parts().collect(), Type::INT2_ARRAY)
             .column(mine, Type::BOOL_ARRAY)
             .number(OF_A_PART.max(i64::try_from(limit / usize::from(SHARDS)).unwrap_or(i64::MAX)))
-            .limit(limit.min(super::lists::LIST_MAX));
+            .limit(limit.min(super::lists::LIST_MAX))
+            .number(OTHERS_TURNS);
         all(&self.rows(DUE, args).await?, |columns| columns.id())
     }
 

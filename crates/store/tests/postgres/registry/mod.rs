@@ -6,6 +6,7 @@ mod lossy;
 mod lost;
 mod plans;
 mod races;
+mod shares;
 mod upgrade;
 
 use std::sync::Arc;

@@ -1,0 +1,155 @@
+//! Timers that rang, drained by two nodes, while somebody is admitted all the time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use freehold_domain::ids::OperationId;
+use freehold_domain::lease::Holder;
+use freehold_engine::ports::{Share, Store};
+use tokio::task::JoinSet;
+
+use super::fill::{State, fill};
+use super::load::{self, Seen};
+use super::place::Place;
+use super::report::Row;
+use super::{Options, store};
+
+/// How many a second are aimed at.
+const GOAL: f64 = 5_000.0;
+
+/// By how much admissions may take longer.
+const DELAY: f64 = 1.5;
+
+/// How many admissions a second there are meanwhile.
+const ADMISSIONS_PER_SECOND: u32 = 200;
+
+/// How many callers make them.
+const ADMITTING: u32 = 16;
+
+/// How many operations one look takes, as the program's own loop does.
+const AT_ONCE: usize = 256;
+
+/// How many nodes drain.
+const NODES: u32 = 2;
+
+pub(super) async fn measure(options: &Options, place: &Place) -> Result<Row> {
+    let database = place.database()?;
+    eprintln!("filling {} timers …", options.timers);
+    fill(&database, options.timers, State::Due).await?;
+    let due = "SELECT count(*) FROM freehold_registry.operations \
+               WHERE due_at <= extract(epoch FROM clock_timestamp()) * 1000000";
+    let before = database.number(due)?;
+    let admitting = store::open(&database, options.connections).await?;
+    let without = admissions(&admitting, options.span * 2, None).await?;
+    let over = Arc::new(AtomicBool::new(false));
+    let (claimed, too_late) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let began = Instant::now();
+    let cpu = database.cpu_time()?;
+    let mut nodes = JoinSet::new();
+    for index in 0..NODES {
+        let node = Node {
+            store: store::open(&database, options.connections).await?,
+            holder: load::node(&format!("drainer-{index}"))?,
+            share: Share { index, of: NODES },
+            claimed: Arc::clone(&claimed),
+            too_late: Arc::clone(&too_late),
+            until: began + options.drain_for,
+        };
+        nodes.spawn(node.drain());
+    }
+    let drained = async {
+        let ended = nodes.join_all().await;
+        // However they ended: whoever admits does so until then.
+        over.store(true, Ordering::Relaxed);
+        ended.into_iter().collect::<Result<Vec<()>>>()?;
+        anyhow::Ok(began.elapsed())
+    };
+    let (took, with) = tokio::join!(drained, admissions(&admitting, Duration::MAX, Some(Arc::clone(&over))));
+    let (took, with) = (took?, with?);
+    let used = database.cpu_time()?;
+    admitting.close().await;
+    let claimed = claimed.load(Ordering::Relaxed);
+    let left = database.number(due)?;
+    ensure!(before - left == claimed as f64, "{before} were due, {left} are, and {claimed} were claimed");
+    let rate = claimed as f64 / took.as_secs_f64();
+    let slower = with.p99_ms / without.p99_ms;
+    Ok(Row {
+        figure: "timers",
+        goal: "1 million due ones drained at 5,000 a second or more, without delaying admissions' p99 by more than half",
+        measured: format!("{rate:.0}/s; admissions' p99 {:.1} ms", with.p99_ms),
+        beside: format!("admissions' p99 {:.1} ms without", without.p99_ms),
+        value: rate,
+        unit: "/s",
+        reached: rate >= GOAL && slower <= DELAY && options.timers >= 1_000_000 && left == 0.0,
+        notes: vec![
+            format!("{before:.0} were due; {claimed} were claimed in {:.0} s, {left:.0} were left", took.as_secs_f64()),
+            format!(
+                "{NODES} nodes, each a store of its own over at most {} connections, claim; nothing else is done with what is claimed",
+                options.connections
+            ),
+            format!(
+                "meanwhile {ADMISSIONS_PER_SECOND} admissions a second were asked for, each counted from when it was to begin: \
+                 p50 {:.1} ms and p99 {:.1} ms with, p50 {:.1} ms and p99 {:.1} ms without: {slower:.1} times",
+                with.p50_ms, with.p99_ms, without.p50_ms, without.p99_ms
+            ),
+            format!("{:.0} a second were admitted meanwhile, {:.0} before", with.per_second, without.per_second),
+            format!("processor time for each claim, the admissions meanwhile included: {}", used.each(cpu, claimed)),
+        ],
+    })
+}
+
+async fn admissions(store: &Arc<dyn Store>, span: Duration, over: Option<Arc<AtomicBool>>) -> Result<Seen> {
+    let admit = {
+        let store = Arc::clone(store);
+        move || load::admit_somebody(Arc::clone(&store))
+    };
+    let is_over = over.clone().unwrap_or_default();
+    let paced = load::paced(ADMITTING, ADMISSIONS_PER_SECOND, Arc::clone(&is_over), admit);
+    if over.is_some() {
+        return paced.await;
+    }
+    let ends = async {
+        tokio::time::sleep(span).await;
+        is_over.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(paced, ends).0
+}
+
+/// One of those that drain.
+struct Node {
+    store: Arc<dyn Store>,
+    holder: Holder,
+    share: Share,
+    claimed: Arc<AtomicU64>,
+    too_late: Arc<AtomicU64>,
+    until: Instant,
+}
+
+impl Node {
+    async fn drain(self) -> Result<()> {
+        while Instant::now() < self.until {
+            let due = self.store.due_list(AT_ONCE, self.share).await?;
+            if due.is_empty() {
+                break;
+            }
+            self.claim(due).await?;
+        }
+        self.store.close().await;
+        Ok(())
+    }
+
+    async fn claim(&self, due: Vec<OperationId>) -> Result<()> {
+        let mut claims = JoinSet::new();
+        for operation in due {
+            let (store, holder) = (Arc::clone(&self.store), self.holder.clone());
+            claims.spawn(async move { store.claim(operation, &holder).await });
+        }
+        while let Some(claim) = claims.join_next().await {
+            let count = if claim??.is_ok() { &self.claimed } else { &self.too_late };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
