@@ -86,6 +86,10 @@ pub(super) async fn measure(options: &Options, place: &Place) -> Result<Row> {
         notes: vec![
             format!("{before:.0} were due; {claimed} were claimed in {:.0} s, {left:.0} were left", took.as_secs_f64()),
             format!(
+                "{} times the other node had been quicker with what a look had listed",
+                too_late.load(Ordering::Relaxed)
+            ),
+            format!(
                 "{NODES} nodes, each a store of its own over at most {} connections, claim; nothing else is done with what is claimed",
                 options.connections
             ),

@@ -62,8 +62,9 @@ fn head() -> &'static str {
      Written by `cargo xtask bench cluster --write`, or by `--page` from the lines that runs of single figures printed. It\n\
      starts PostgreSQL 15 with `fsync` and everything else that keeps what was committed, and runs what is compared in the\n\
      same cluster, turn by turn. Callers, nodes and database share the machine, so what one of them saves another one has.\n\
-     A goal that speaks of more than was run is not reached, whatever the figure is. On a machine that others use, look at\n\
-     the ratios and at the processor time of each call, which do not depend on them, and not at rates.\n"
+     A goal that speaks of more than was run is not reached, whatever the figure is. On a machine that others use, which\n\
+     a load above its cores tells, rates mean little, and ratios move by half from round to round; the processor time of a\n\
+     call moves least.\n"
 }
 
 /// What it ran on.

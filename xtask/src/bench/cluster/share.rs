@@ -11,7 +11,7 @@ use super::report::Row;
 const GOAL: f64 = 1.5;
 
 /// How long a provider's call takes.
-const LATENCY: Duration = Duration::from_millis(1_000);
+const LATENCY: Duration = Duration::from_millis(2_000);
 
 /// How many instances are asked for, for each node: more than it completes meanwhile, fewer than it may have waiting.
 const ASKED: usize = 4_000;
@@ -20,10 +20,10 @@ const ASKED: usize = 4_000;
 const CONNECTIONS: usize = 16;
 
 /// How long the first ones are not counted.
-const WARM_UP: Duration = Duration::from_secs(5);
+const WARM_UP: Duration = Duration::from_secs(10);
 
 /// How long completions are counted.
-const COUNTED: Duration = Duration::from_secs(20);
+const COUNTED: Duration = Duration::from_secs(30);
 
 pub(super) fn measure(ground: &Ground, rounds: usize) -> Result<Row> {
     ensure!(rounds > 0, "nothing is to be measured");

@@ -15,22 +15,28 @@ use crate::shared::rows::{self, operation_columns, reservation_columns, route_co
 /// The longest list that is read at once, in rows: an answer's memory stays bounded whatever is asked for.
 pub(super) const LIST_MAX: usize = 10_000;
 
-macro_rules! registered {
-    ($rest:literal) => {
-        concat!(
-            "SELECT ",
-            run_columns!(),
-            ", ",
-            route_columns!(),
-            " FROM freehold_registry.reservations r \
-              JOIN freehold_registry.contexts c ON c.context_id = r.context_id \
-              JOIN freehold_registry.operations o ON o.context_id = r.context_id AND o.id = r.operation_id ",
-            $rest
-        )
+/// What is registered of a reservation `r` that is [`JOINED`].
+const REGISTERED: &str = concat!("SELECT ", run_columns!(), ", ", route_columns!());
+
+macro_rules! joined {
+    () => {
+        "JOIN freehold_registry.contexts c ON c.context_id = r.context_id \
+         JOIN freehold_registry.operations o ON o.context_id = r.context_id AND o.id = r.operation_id"
     };
 }
 
-pub(super) const OWNER: &str = registered!("WHERE c.owner = $1 ORDER BY r.instance_id");
+/// A reservation's context, and the operation that works on it.
+const JOINED: &str = joined!();
+
+pub(super) const OWNER: &str = concat!(
+    "SELECT ",
+    run_columns!(),
+    ", ",
+    route_columns!(),
+    " FROM freehold_registry.reservations r ",
+    joined!(),
+    " WHERE c.owner = $1 ORDER BY r.instance_id"
+);
 
 pub(super) const OPERATION: &str = concat!(
     "SELECT ",
@@ -79,15 +85,15 @@ impl PostgresStore {
         all(&self.rows(OWNER, Args::default().text(owner.to_string())).await?, |columns| rows::registered(columns))
     }
 
-    /// Instances in the order of their ids. Each filter is a condition.
+    /// Instances in the order of their ids. Each filter is a condition; where none is on the context, the page is cut off
+    /// before anything is joined to it, whatever the planner knows of the data.
     pub(super) async fn instances(&self, query: &InstanceQuery) -> Result<InstancePage, StoreError> {
         let InstanceQuery { owner, assigned_user, status, released, started_before, after, limit } = query;
-        let mut sql = registered!("WHERE r.instance_id > $1").to_owned();
+        let (mut conditions, mut next) = ("r.instance_id > $1".to_owned(), 2);
         let mut args = Args::default().id(&after.map_or([0; 16], |after| *after.as_bytes()));
-        let mut next = 2;
         let mut only = |condition: &str| {
             // Writing to a text does not fail.
-            let _ = write!(sql, " AND {condition} ${next}");
+            let _ = write!(conditions, " AND {condition} ${next}");
             next += 1;
         };
         if let Some(owner) = owner {
@@ -108,14 +114,22 @@ impl PostgresStore {
         }
         if matches!(status, Some("in_progress" | "failed_requires_reconciliation")) {
             // What the index's own condition says, word for word, so that it may be used.
-            sql.push_str(" AND r.status IN ('in_progress', 'failed_requires_reconciliation')");
+            conditions.push_str(" AND r.status IN ('in_progress', 'failed_requires_reconciliation')");
         }
         match released {
-            Some(true) => sql.push_str(" AND r.status = 'released'"),
-            Some(false) => sql.push_str(" AND r.status <> 'released'"),
+            Some(true) => conditions.push_str(" AND r.status = 'released'"),
+            Some(false) => conditions.push_str(" AND r.status <> 'released'"),
             None => {}
         }
-        let _ = write!(sql, " ORDER BY r.instance_id LIMIT ${next}");
+        let page_of = format!("ORDER BY r.instance_id LIMIT ${next}");
+        let sql = if owner.is_some() || assigned_user.is_some() {
+            format!("{REGISTERED} FROM freehold_registry.reservations r {JOINED} WHERE {conditions} {page_of}")
+        } else {
+            format!(
+                "{REGISTERED} FROM (SELECT * FROM freehold_registry.reservations r WHERE {conditions} {page_of}) r \
+                 {JOINED} ORDER BY r.instance_id"
+            )
+        };
         let rows = self.rows(&sql, args.limit(one_more(*limit))).await?;
         let items = all(&rows, |columns| rows::registered(columns))?;
         Ok(page(items, *limit, |registered| registered.reservation.instance))

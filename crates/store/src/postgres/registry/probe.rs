@@ -78,6 +78,9 @@ impl PostgresStore {
             if fsync == Some("off") {
                 tracing::warn!(place, "fsync is off: what is acknowledged does not survive a power loss");
             }
+            if commit == Some("local") && standbys.is_some_and(|names| !names.is_empty()) {
+                tracing::warn!(place, "synchronous_commit is local: a fail-over may lose what was acknowledged");
+            }
             if matches!(commit, Some("off")) {
                 return Err(away(
                     "synchronous_commit is off: what is acknowledged could be lost. Set it to on for this database"

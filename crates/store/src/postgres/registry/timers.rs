@@ -15,10 +15,10 @@ use crate::shared::fields::Fields as _;
 use crate::shared::json;
 
 /// How many operations of one part one look takes.
-const OF_A_PART: i64 = 64;
+const OF_A_PART: i64 = 32;
 
 /// How long nodes leave to each other what is due in the parts that the other begins with, in microseconds.
-const LEFT_FOR: i64 = 2_000_000;
+const LEFT_FOR: i64 = 1_000_000;
 
 /// How much seldomer than its own parts a node takes what others left: where everything waits for long, nodes that look at
 /// the same time are told of different operations, and what nobody begins with still has its turn.
