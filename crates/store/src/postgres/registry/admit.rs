@@ -1,8 +1,12 @@
 //! Admission, and what else begins a run: a look at the context and at the key in one statement, the domain's word, and one
 //! statement that writes it all.
+//!
+//! Whoever asks for an instance looks first, and is admitted on that look: the common admission is one statement more. A
+//! look that was overtaken meanwhile is found out by the guard's version, like any other.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use freehold_domain::ids::{InstanceId, OperationId};
 use freehold_domain::lease::ProviderName;
@@ -50,8 +54,14 @@ pub(super) const LOOK: &str = concat!(
      LEFT JOIN freehold_registry.operations o ON o.context_id = r.context_id AND o.id = r.operation_id"
 );
 
+/// How long a look is good for an admission. It is bounded so that what is on record is not from long before.
+const LOOK_KEPT: Duration = Duration::from_secs(1);
+
+/// How many looks are kept at most; beyond that they are forgotten.
+const LOOKS_KEPT: usize = 4_096;
+
 /// What a look asks for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Question {
     context_id: [u8; 16],
     key: Option<IdempotencyKey>,
@@ -67,6 +77,8 @@ struct Known {
 
 /// What a look saw.
 struct Look {
+    /// When it was sent, by this process's clock: the store's time was read after that.
+    sent_at: Instant,
     read_at: Timestamp,
     guard: Guard,
     known: Option<Known>,
@@ -82,6 +94,15 @@ enum Key {
 }
 
 impl Look {
+    /// The time of an admission on a look that was kept. A lease lasts from the admission, and what passed since the look
+    /// is counted from its sending, so that no holder believes in it longer than the store does.
+    fn moment_now(&self, desk: &Desk) -> Moment {
+        match desk.time.given() {
+            Some(now) => Moment::at(Timestamp::from_micros(now), desk.lease_term),
+            None => Moment::at(self.read_at.plus(self.sent_at.elapsed()), desk.lease_term),
+        }
+    }
+
     fn key(&self, key: Option<&IdempotencyKey>) -> Key {
         match (key, self.known) {
             (Some(key), Some(Known { operation, instance, fingerprint })) => {
@@ -102,22 +123,54 @@ impl Look {
 
 type Answer = Result<Look, StoreError>;
 
-/// Those who look at contexts.
-pub(super) struct Looks(Batcher<Question, Answer>);
+/// Those who look at contexts, and the looks that may be admitted on.
+pub(super) struct Looks {
+    batcher: Batcher<Question, Answer>,
+    free: Mutex<HashMap<[u8; 16], (Question, Look)>>,
+}
 
 impl Looks {
     pub(super) fn start(desk: &Arc<Desk>) -> Self {
         let (desk, within) = (Arc::clone(desk), desk.within());
-        Self(Batcher::start(LOOKERS, LOOK_AT_ONCE, within, move |batch| {
+        let batcher = Batcher::start(LOOKERS, LOOK_AT_ONCE, within, move |batch| {
             let desk = Arc::clone(&desk);
             Box::pin(async move { answer(&desk, batch).await })
-        }))
+        });
+        Self { batcher, free: Mutex::default() }
     }
 
     async fn look(&self, context: &Context, key: Option<IdempotencyKey>) -> Answer {
-        let key = key.filter(|_| stands(Protection::KeyIsKept));
-        let question = Question { context_id: context_id(context), key };
-        self.0.ask(question).await.map_err(|unanswered| StoreError::Unavailable(unanswered.to_string()))?
+        let (sent_at, question) = (Instant::now(), Question::of(context, key));
+        let look = self.batcher.ask(question).await;
+        let look = look.map_err(|unanswered| StoreError::Unavailable(unanswered.to_string()))??;
+        Ok(Look { sent_at, ..look })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<[u8; 16], (Question, Look)>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a look that saw nothing in the way, for whoever is about to be admitted.
+    fn keep(&self, context: &Context, key: Option<IdempotencyKey>, look: Look) {
+        let mut kept = self.kept();
+        if kept.len() >= LOOKS_KEPT {
+            kept.clear();
+        }
+        let question = Question::of(context, key);
+        kept.insert(question.context_id, (question, look));
+    }
+
+    /// The look that was kept for this very question, if it is young. It is good for one admission.
+    fn take(&self, context: &Context, key: Option<IdempotencyKey>) -> Option<Look> {
+        let question = Question::of(context, key);
+        let (asked, look) = self.kept().remove(&question.context_id)?;
+        (asked == question && look.sent_at.elapsed() < LOOK_KEPT).then_some(look)
+    }
+}
+
+impl Question {
+    fn of(context: &Context, key: Option<IdempotencyKey>) -> Self {
+        Self { context_id: context_id(context), key: key.filter(|_| stands(Protection::KeyIsKept)) }
     }
 }
 
@@ -170,7 +223,7 @@ fn one(desk: &Desk, columns: &mut Columns<'_>, context_id: [u8; 16]) -> Answer {
     if !columns.next_is_null()? {
         entries.push((entry(columns)?, columns.time_or_null()?));
     }
-    Ok(Look { read_at, guard, known, entries })
+    Ok(Look { sent_at: Instant::now(), read_at, guard, known, entries })
 }
 
 fn entry(columns: &mut Columns<'_>) -> Result<Entry, StoreError> {
@@ -191,6 +244,15 @@ impl PostgresStore {
     /// Takes a reservation, if the domain lets it.
     pub(super) async fn admission(&self, admission: &Admission) -> Result<Result<Admitted, AdmitRefused>, StoreError> {
         let Admission { bid, asked, limit, idempotency } = admission;
+        if let Some(look) = self.looks.take(&bid.context, *idempotency)
+            && ledger::admit(&look.ledger(), *limit).is_ok()
+        {
+            let Moment { now, lease_until } = look.moment_now(&self.desk);
+            let change = run::admitted(bid.clone(), &asked.commission(now, lease_until), now);
+            if let Some(run) = self.begin(&look, change, idempotency.as_ref()).await? {
+                return Ok(Ok(Admitted::Taken(Box::new(run))));
+            }
+        }
         let mut tries = self.desk.tries();
         loop {
             let look = self.looks.look(&bid.context, *idempotency).await?;
@@ -224,7 +286,10 @@ impl PostgresStore {
             Key::Reused => return Ok(ContextPeek::KeyReused),
             Key::New => {}
         }
-        let Err(refusal) = ledger::admit(&look.ledger(), limit) else { return Ok(ContextPeek::Free) };
+        let Err(refusal) = ledger::admit(&look.ledger(), limit) else {
+            self.looks.keep(context, key, look);
+            return Ok(ContextPeek::Free);
+        };
         let unattended = match refusal {
             ledger::Refusal::AlreadyActive { .. } => false,
             ledger::Refusal::InProgress { instance, status, .. } => {

@@ -15,7 +15,7 @@ use crate::shared::fields::Fields as _;
 use crate::shared::json;
 
 /// How many operations of one part one look takes.
-const OF_A_PART: i64 = 32;
+const OF_A_PART: i64 = 64;
 
 /// How long nodes leave to each other what is due in the parts that the other begins with, in microseconds.
 const LEFT_FOR: i64 = 1_000_000;

@@ -17,6 +17,8 @@ pub(super) struct Wire {
     port: u16,
     next: Arc<AtomicU32>,
     lost: Arc<AtomicU32>,
+    looks: Arc<AtomicU32>,
+    writes: Arc<AtomicU32>,
 }
 
 impl Wire {
@@ -24,7 +26,8 @@ impl Wire {
     pub(super) async fn to(server: u16) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let wire = Self { port, next: Arc::default(), lost: Arc::default() };
+        let wire =
+            Self { port, next: Arc::default(), lost: Arc::default(), looks: Arc::default(), writes: Arc::default() };
         let own = wire.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -49,6 +52,11 @@ impl Wire {
         self.next.store(LOSE_THE_QUESTION, Ordering::SeqCst);
     }
 
+    /// How many looks at contexts, and how many writes, went over it.
+    pub(super) fn seen(&self) -> (u32, u32) {
+        (self.looks.load(Ordering::SeqCst), self.writes.load(Ordering::SeqCst))
+    }
+
     /// How many writes were lost, one way or the other.
     pub(super) fn lost(&self) -> u32 {
         self.lost.load(Ordering::SeqCst)
@@ -61,7 +69,10 @@ impl Wire {
                 read = client.read(&mut asked) => {
                     let Ok(size @ 1..) = read else { return };
                     let bytes = &asked[..size];
-                    let is_write = bytes.windows(4).any(|word| word == b"want") && bytes.windows(5).any(|w| w == b"guard");
+                    let says = |words: &[u8]| bytes.windows(words.len()).any(|part| part == words);
+                    let is_write = says(b"want") && says(b"guard");
+                    self.writes.fetch_add(u32::from(is_write), Ordering::SeqCst);
+                    self.looks.fetch_add(u32::from(says(b"k.key_scope = w.scope")), Ordering::SeqCst);
                     let fate = if is_write { self.next.swap(PASS, Ordering::SeqCst) } else { PASS };
                     if fate != PASS {
                         self.lost.fetch_add(1, Ordering::SeqCst);

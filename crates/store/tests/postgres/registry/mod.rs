@@ -2,6 +2,7 @@
 
 mod conformance;
 mod gaps;
+mod looks;
 mod lossy;
 mod lost;
 mod plans;
