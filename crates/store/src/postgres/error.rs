@@ -31,17 +31,24 @@ pub(super) fn meaning(error: &Error) -> Meaning {
     if refusing || code.code() == OUR_RULE { Meaning::Refused } else { Meaning::Unavailable }
 }
 
-/// Whether a statement that is not refused for good surely wrote nothing: it was cancelled, waited too long for a lock, or
-/// came to a server that takes no writes, or no more clients.
+/// Whether a statement that is not refused for good surely wrote nothing: it was cancelled, or came to a server that takes
+/// no writes, no more clients, or has no room.
 pub(super) fn is_undone(error: &Error) -> bool {
     let undone = [
         SqlState::QUERY_CANCELED,
-        SqlState::LOCK_NOT_AVAILABLE,
         SqlState::READ_ONLY_SQL_TRANSACTION,
         SqlState::TOO_MANY_CONNECTIONS,
         SqlState::CANNOT_CONNECT_NOW,
+        SqlState::DISK_FULL,
+        SqlState::OUT_OF_MEMORY,
     ];
-    error.code().is_some_and(|code| undone.contains(code))
+    // 54: a limit of the program.
+    error.code().is_some_and(|code| undone.contains(code) || code.code().starts_with("54"))
+}
+
+/// Whether it waited for a lock for too long, and surely wrote nothing.
+pub(super) fn is_blocked(error: &Error) -> bool {
+    error.code().is_some_and(|code| *code == SqlState::LOCK_NOT_AVAILABLE)
 }
 
 /// Whether the statement named something that is not there: a schema, a table or a function.

@@ -11,9 +11,9 @@
 
 use deadpool_postgres::ClientWrapper;
 use ring::digest::{SHA256, digest};
-use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Error, IsolationLevel};
 
 /// One step of the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,7 +183,12 @@ async fn make_ledger(client: &ClientWrapper, schema: &str) -> Result<(), Error> 
 
 async fn step(client: &mut ClientWrapper, schema: &Schema, migration: &Migration) -> Result<(), MigrateError> {
     let Migration { version, name, sql, works_from } = *migration;
-    let tx = client.build_transaction().start().await.map_err(failed(version))?;
+    let tx = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::ReadCommitted)
+        .start()
+        .await
+        .map_err(failed(version))?;
     tx.query_typed(&lock(schema.name), &[]).await.map_err(failed(version))?;
     // Another node may have taken the step while this one waited.
     let applied =

@@ -154,7 +154,7 @@ impl Database {
                     // The database was replaced by another one, which is to be brought up to date first.
                     self.known.is_ours.store(false, Ordering::Release);
                 }
-                lent.back(matches!(trouble, Trouble::Crossed(_) | Trouble::Refused { .. }));
+                lent.back(matches!(trouble, Trouble::Crossed(_) | Trouble::Blocked(_) | Trouble::Refused { .. }));
                 Err(trouble)
             }
         }
@@ -168,6 +168,7 @@ impl Database {
                 let constraint = error.as_db_error().and_then(|said| said.constraint()).map(str::to_owned);
                 Trouble::Refused { said, constraint }
             }
+            Meaning::Unavailable if error::is_blocked(error) => Trouble::Blocked(said),
             Meaning::Unavailable if error::is_undone(error) => Trouble::Away(said),
             Meaning::Unavailable => Trouble::Unknown(said),
         }
@@ -298,6 +299,8 @@ pub(super) enum Trouble {
     },
     /// Surely nothing was written: there was no connection, or the database takes no writes.
     Away(String),
+    /// Surely nothing was written: somebody held what it needed for too long.
+    Blocked(String),
     /// It was sent, and nothing more is known.
     Unknown(String),
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 /// Why a place cannot even be tried.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,10 @@ impl FromStr for Url {
             return Err(ConnectError::Url("it names no user"));
         }
         config.ssl_mode(sslmode);
+        if config.get_hosts().len() > 1 && config.get_target_session_attrs() == TargetSessionAttrs::Any {
+            // Of several the one that takes writes: what a standby says may be old.
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         if config.get_application_name().is_none() {
             config.application_name("freehold");
         }

@@ -66,9 +66,11 @@ fn failed(error: &tokio_postgres::Error) -> MoveError {
 
 fn away(trouble: Trouble) -> MoveError {
     match trouble {
-        Trouble::Crossed(said) | Trouble::Away(said) | Trouble::Unknown(said) | Trouble::Refused { said, .. } => {
-            MoveError::Target(said)
-        }
+        Trouble::Crossed(said)
+        | Trouble::Away(said)
+        | Trouble::Blocked(said)
+        | Trouble::Unknown(said)
+        | Trouble::Refused { said, .. } => MoveError::Target(said),
     }
 }
 

@@ -15,6 +15,7 @@ use freehold_engine::ports::{AuditPage, AuditQuery, AuditRecord, StoreError};
 use super::lists::{one_more, page};
 use super::loaded::all;
 use super::rows::{Columns, count};
+use super::time::patience;
 use super::writes::{Write, Written};
 use super::{Of, PostgresStore};
 use crate::postgres::args::Args;
@@ -158,7 +159,8 @@ impl PostgresStore {
             "INSERT INTO freehold_registry.audit (context_id, seq, position, kind, instance_id, operation_id, epoch, \
                 status, actor, at, detail, prev_hash, hash) \
              SELECT {NOBODY}::uuid, p, p, '', {NOBODY}::uuid, {NOBODY}::uuid, 0, '', '', 0, '', ''::bytea, ''::bytea \
-             FROM generate_series($1::bigint, $2::bigint) AS p ON CONFLICT DO NOTHING"
+             FROM generate_series($1::bigint, $2::bigint) AS p WHERE {} <> '' ON CONFLICT DO NOTHING",
+            patience!()
         );
         let args = Args::default().number(count(first)).number(count(last));
         self.desk.write_again(&close, &args).await.map(drop)

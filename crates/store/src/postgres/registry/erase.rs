@@ -3,12 +3,16 @@
 //! A context's rows are found by an id that is made of its names, so they move under the pseudonym's. All of it is one
 //! transaction, behind the locks of every guard of the owner.
 
+use std::time::Duration;
+
 use deadpool_postgres::Transaction;
 use freehold_domain::ids::InstanceId;
 use freehold_domain::owner::{Context, Owner};
 use freehold_domain::reservation::FrozenSpec;
 use freehold_engine::ports::{StillThere, StoreError};
-use tokio_postgres::Row;
+use tokio::time::timeout;
+use tokio_postgres::types::Type;
+use tokio_postgres::{IsolationLevel, Row};
 
 use super::audit::{OF_CONTEXT, event};
 use super::loaded::{all, first};
@@ -26,17 +30,44 @@ struct Tx<'t> {
     store: &'t PostgresStore,
 }
 
-impl Tx<'_> {
-    async fn run(&self, sql: &str, args: Args) -> Result<Vec<Row>, StoreError> {
-        let rows = self.tx.query_typed(sql, &args.typed()).await;
-        // Nothing is committed yet, whatever became of the connection.
-        rows.map_err(|error| match self.store.desk.database.trouble_within(&error) {
-            Trouble::Crossed(said) | Trouble::Away(said) | Trouble::Unknown(said) | Trouble::Refused { said, .. } => {
-                StoreError::Unavailable(said)
-            }
-        })
+/// Why a transaction that is not committed broke off. Nothing of it was written.
+enum Broken {
+    /// It crossed another one, and may do at once what it did not now.
+    Crossed,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Broken {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
     }
 }
+
+impl From<Trouble> for Broken {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Crossed(_) => Self::Crossed,
+            // Nothing is committed yet, whatever became of the connection.
+            Trouble::Blocked(said) | Trouble::Away(said) | Trouble::Unknown(said) | Trouble::Refused { said, .. } => {
+                Self::Failed(StoreError::Unavailable(said))
+            }
+        }
+    }
+}
+
+impl Tx<'_> {
+    async fn run(&self, sql: &str, args: Args) -> Result<Vec<Row>, Broken> {
+        let rows = self.tx.query_typed(sql, &args.typed()).await;
+        rows.map_err(|error| self.store.desk.database.trouble_within(&error).into())
+    }
+}
+
+/// How long all of it may take.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// The same in the database, for a node that dies in the middle: the guards that it has must not stay locked.
+const BOUNDS: &str = "SELECT set_config('lock_timeout', '2s', true), set_config('statement_timeout', '30s', true), \
+    set_config('idle_in_transaction_session_timeout', '10s', true)";
 
 const CONTEXTS: &str = "\
     SELECT context_id, assigned_user FROM freehold_registry.contexts WHERE owner = $1 ORDER BY context_id FOR UPDATE";
@@ -54,13 +85,32 @@ impl PostgresStore {
         pseudonym: &Owner,
         spec: &FrozenSpec,
     ) -> Result<Result<u64, StillThere>, StoreError> {
-        let mut client = self.desk.database.lend_for_transaction().await.map_err(of_write)?;
-        let told = |error: &tokio_postgres::Error| of_write(self.desk.database.trouble_within(error));
-        let tx = client.build_transaction().start().await.map_err(|error| told(&error))?;
+        let mut tries = self.desk.tries();
+        loop {
+            let renaming = timeout(WITHIN, self.anonymized_once(owner, pseudonym, spec)).await;
+            match renaming.map_err(|_| StoreError::Unknown(format!("it was not done within {WITHIN:?}")))? {
+                Ok(renamed) => return Ok(renamed),
+                Err(Broken::Failed(error)) => return Err(error),
+                Err(Broken::Crossed) => tries.another().await?,
+            }
+        }
+    }
+
+    async fn anonymized_once(
+        &self,
+        owner: &Owner,
+        pseudonym: &Owner,
+        spec: &FrozenSpec,
+    ) -> Result<Result<u64, StillThere>, Broken> {
+        let database = &self.desk.database;
+        let mut client = database.lend_for_transaction().await?;
+        let begin = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+        let tx = begin.start().await.map_err(|error| database.trouble_within(&error))?;
         let tx = Tx { tx, store: self };
+        tx.run(BOUNDS, Args::default()).await?;
         let renamed = renamed(&tx, owner, pseudonym, spec).await?;
         if renamed.is_ok() {
-            tx.tx.commit().await.map_err(|error| told(&error))?;
+            tx.tx.commit().await.map_err(|error| Broken::Failed(of_write(database.trouble_within(&error))))?;
         }
         Ok(renamed)
     }
@@ -71,7 +121,7 @@ async fn renamed(
     owner: &Owner,
     pseudonym: &Owner,
     spec: &FrozenSpec,
-) -> Result<Result<u64, StillThere>, StoreError> {
+) -> Result<Result<u64, StillThere>, Broken> {
     let name = owner.to_string();
     let contexts = tx.run(CONTEXTS, Args::default().text(&name)).await?;
     let contexts = all(&contexts, |columns| columns.id_bytes())?;
@@ -94,13 +144,19 @@ async fn renamed(
         let ids = || Args::default().id(&old).id(&new);
         let lines = tx.run(OF_CONTEXT, Args::default().id(&old)).await?;
         let mut chain = Chain::NEW;
+        let (mut seqs, mut heads, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         for line in all(&lines, event)? {
             let link = chain.link(&context, &line);
-            let args = ids().number(count(link.seq)).bytes(link.prev).bytes(link.hash);
-            let chained = "UPDATE freehold_registry.audit SET context_id = $2, prev_hash = $4, hash = $5 \
-                           WHERE context_id = $1 AND seq = $3";
-            tx.run(chained, args).await?;
+            seqs.push(count(link.seq));
+            heads.push(link.prev.to_vec());
+            hashes.push(link.hash.to_vec());
         }
+        let args =
+            ids().column(seqs, Type::INT8_ARRAY).column(heads, Type::BYTEA_ARRAY).column(hashes, Type::BYTEA_ARRAY);
+        let chained = "UPDATE freehold_registry.audit a SET context_id = $2, prev_hash = n.prev_hash, hash = n.hash \
+                       FROM unnest($3::bigint[], $4::bytea[], $5::bytea[]) AS n(seq, prev_hash, hash) \
+                       WHERE a.context_id = $1 AND a.seq = n.seq";
+        tx.run(chained, args).await?;
         let args = ids()
             .text(pseudonym.to_string())
             .text(context.assigned_user().as_str())

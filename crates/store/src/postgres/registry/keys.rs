@@ -4,10 +4,10 @@ use freehold_domain::owner::Owner;
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{Installation, KeyRecord, StoreError};
 
-use super::PostgresStore;
 use super::loaded::{all, first};
 use super::rows::Columns;
 use super::time::{now, now_or_given};
+use super::{PostgresStore, behind_a_write};
 use crate::postgres::args::Args;
 use crate::shared::corrupt;
 use crate::shared::fields::Fields as _;
@@ -47,7 +47,7 @@ impl PostgresStore {
                    VALUES (1, $1, $2, $3) ON CONFLICT (only_row) DO NOTHING";
         self.desk.write_again(put, &args).await?;
         let read = "SELECT install, mac_key, secret_key FROM freehold_registry.installation";
-        let kept = first(&self.rows(read, Args::default()).await?, |columns| {
+        let kept = first(&self.rows(read, Args::default()).await.map_err(behind_a_write)?, |columns| {
             Ok(Installation { install: columns.parsed()?, mac_key: columns.bytes()?, secret_key: columns.bytes()? })
         })?;
         kept.ok_or_else(|| corrupt("an installation that was written is not there"))
@@ -75,8 +75,8 @@ impl PostgresStore {
         let put = "INSERT INTO freehold_registry.api_keys (id, label, role, hash, created_at, revoked_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO NOTHING";
         self.desk.write_again(put, &args).await?;
-        match self.key_by_id(id).await? {
-            Some(known) if known.hash == *hash && known.role == *role => Ok(()),
+        match self.key_by_id(id).await.map_err(behind_a_write)? {
+            Some(known) if known == KeyRecord { label: super::rows::text(label), ..record.clone() } => Ok(()),
             Some(_) => Err(corrupt(format!("key {id} is on record already"))),
             None => Err(corrupt("a key that was written is not there")),
         }
@@ -86,7 +86,7 @@ impl PostgresStore {
     pub(super) async fn key_end(&self, id: &str, at: Timestamp) -> Result<KeyRecord, StoreError> {
         let end = "UPDATE freehold_registry.api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
         self.desk.write_again(end, &Args::default().text(id).number(at.as_micros())).await?;
-        self.key_by_id(id).await?.ok_or(StoreError::Missing("key"))
+        self.key_by_id(id).await.map_err(behind_a_write)?.ok_or(StoreError::Missing("key"))
     }
 
     /// Forgets idempotency records whose operation was over before `before`, and the answers that they led to.

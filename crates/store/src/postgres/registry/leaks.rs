@@ -5,10 +5,10 @@ use freehold_domain::ids::LeakId;
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{LeakPage, LeakRecord, StoreError};
 
-use super::PostgresStore;
 use super::lists::{one_more, page};
 use super::loaded::{all, first};
 use super::rows::Columns;
+use super::{PostgresStore, behind_a_write};
 use crate::postgres::args::Args;
 use crate::shared::fields::Fields as _;
 
@@ -46,7 +46,7 @@ impl PostgresStore {
     /// Closes one leak. Closing it again changes nothing.
     pub(super) async fn leak_closed(&self, leak: LeakId, at: Timestamp) -> Result<LeakRecord, StoreError> {
         self.desk.write_again(RESOLVE, &Args::default().id(leak.as_bytes()).number(at.as_micros())).await?;
-        let rows = self.rows(LEAK, Args::default().id(leak.as_bytes())).await?;
+        let rows = self.rows(LEAK, Args::default().id(leak.as_bytes())).await.map_err(behind_a_write)?;
         first(&rows, record)?.ok_or(StoreError::Missing("leak"))
     }
 }

@@ -10,7 +10,7 @@ use super::PostgresStore;
 use super::columns::{columns, source};
 use super::loaded::{all, first};
 use super::rows::count;
-use super::time::now_or_given;
+use super::time::{now_or_given, patience};
 use crate::postgres::args::{Args, Id};
 use crate::shared::fields::Fields as _;
 
@@ -57,8 +57,9 @@ static RENEW: LazyLock<String> = LazyLock::new(|| {
     let leases = source("l", LeaseRows::COLUMNS, &mut 3);
     timers!(
         format!(
-            "SELECT o.context_id, o.id, l.n, l.node, l.incarnation, l.epoch FROM {leases} \
-             JOIN freehold_registry.operations o ON o.id = l.id"
+            "SELECT o.context_id, o.id, l.n, l.node, l.incarnation, l.epoch, {} AS patience FROM {leases} \
+             JOIN freehold_registry.operations o ON o.id = l.id",
+            patience!()
         ),
         "$2 + COALESCE($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)",
         "o.due_at IS NOT NULL AND o.holder_node = w.node AND o.holder_incarnation = w.incarnation \
@@ -69,7 +70,11 @@ static RENEW: LazyLock<String> = LazyLock::new(|| {
 
 static HURRY: LazyLock<String> = LazyLock::new(|| {
     timers!(
-        "SELECT o.context_id, o.id, 0 AS n FROM freehold_registry.operations o WHERE o.id = $2",
+        concat!(
+            "SELECT o.context_id, o.id, 0 AS n, ",
+            patience!(),
+            " AS patience FROM freehold_registry.operations o WHERE o.id = $2"
+        ),
         "COALESCE($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)",
         "o.holder_node IS NULL AND o.due_at > COALESCE($1::bigint, \
             (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)",
@@ -84,14 +89,16 @@ const RETURNED_BATCH: i64 = 500;
 static RETURNED: LazyLock<String> = LazyLock::new(|| {
     timers!(
         concat!(
-            "SELECT o.context_id, o.id, 0 AS n FROM freehold_registry.operations o \
+            "SELECT o.context_id, o.id, 0 AS n, ",
+            patience!(),
+            " AS patience FROM freehold_registry.operations o \
              WHERE o.holder_node = $2 AND o.holder_incarnation <> $3 AND o.due_at IS NOT NULL AND o.due_at > ",
             now_or_given!(),
             " LIMIT $4"
         ),
         "COALESCE($1::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)",
         "o.holder_node = $2 AND o.holder_incarnation <> $3 AND o.due_at IS NOT NULL",
-        "SELECT count(*) FROM rung"
+        "SELECT (SELECT count(*) FROM which), (SELECT count(*) FROM rung)"
     )
 });
 
@@ -142,9 +149,11 @@ impl PostgresStore {
                 .number(incarnation.cast_signed())
                 .number(RETURNED_BATCH);
             let rows = self.desk.write_again(&RETURNED, &args).await?;
-            let some = first(&rows, |columns| columns.number())?.unwrap_or(0);
-            rung += some.unsigned_abs();
-            if some < RETURNED_BATCH {
+            // Of those that were found somebody may have claimed one meanwhile.
+            let counted = first(&rows, |columns| Ok((columns.number()?, columns.count::<u64>()?)))?;
+            let (found, some) = counted.unwrap_or_default();
+            rung += some;
+            if found < RETURNED_BATCH {
                 return Ok(rung);
             }
         }

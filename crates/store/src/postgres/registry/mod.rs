@@ -67,9 +67,6 @@ pub const SCHEMA: Schema = Schema {
     ],
 };
 
-/// How often a sentence is decided anew because somebody else wrote first, within the time of its call.
-const TRIES: u32 = 50;
-
 /// The pause before another try; longer each time, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -178,7 +175,7 @@ struct Tries {
 impl Tries {
     /// Waits for another try, if there is one.
     async fn another(&mut self) -> Result<(), StoreError> {
-        if self.tried == TRIES || Instant::now() > self.deadline {
+        if Instant::now() > self.deadline {
             return Err(StoreError::Unavailable("others were quicker every time; try again".to_owned()));
         }
         if self.tried > 0 {
@@ -216,16 +213,34 @@ impl Desk {
         }
     }
 
-    /// Runs a statement that writes and does the same when it is run again: it is, where its answer was lost.
+    /// Runs a statement that writes and does the same when it is run again: it is, where its answer was lost. If that does
+    /// not come to an end, it may have happened.
     async fn write_again(&self, sql: &str, args: &Args) -> Result<Vec<Row>, StoreError> {
         let mut tries = self.tries();
+        let mut lost = None;
         loop {
-            match self.database.attempt(self.within(), sql, args).await {
-                Err(Trouble::Crossed(_)) => tries.another().await?,
-                Err(Trouble::Unknown(_)) if tries.tried == 0 => tries.another().await?,
-                other => return other.map_err(of_write),
+            let trouble = match self.database.attempt(self.within(), sql, args).await {
+                Ok(rows) => return Ok(rows),
+                Err(trouble) => trouble,
+            };
+            let again = match &trouble {
+                Trouble::Crossed(_) => true,
+                Trouble::Unknown(said) => lost.replace(said.clone()).is_none(),
+                Trouble::Away(_) | Trouble::Blocked(_) | Trouble::Refused { .. } => false,
+            };
+            let failed = if again { tries.another().await.err() } else { Some(of_write(trouble)) };
+            if let Some(failed) = failed {
+                return Err(lost.map_or(failed, StoreError::Unknown));
             }
         }
+    }
+}
+
+/// What is said where a write is done and what is on record since could not be read.
+fn behind_a_write(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(said) => StoreError::Unknown(said),
+        other => other,
     }
 }
 
@@ -248,7 +263,9 @@ impl Of {
 /// What is said of a read that failed.
 fn of_read(trouble: Trouble) -> StoreError {
     match trouble {
-        Trouble::Crossed(said) | Trouble::Away(said) | Trouble::Unknown(said) => StoreError::Unavailable(said),
+        Trouble::Crossed(said) | Trouble::Away(said) | Trouble::Blocked(said) | Trouble::Unknown(said) => {
+            StoreError::Unavailable(said)
+        }
         Trouble::Refused { said, .. } => StoreError::Unavailable(said),
     }
 }
@@ -256,7 +273,9 @@ fn of_read(trouble: Trouble) -> StoreError {
 /// What is said of a write that failed.
 fn of_write(trouble: Trouble) -> StoreError {
     match trouble {
-        Trouble::Crossed(said) | Trouble::Away(said) | Trouble::Refused { said, .. } => StoreError::Unavailable(said),
+        Trouble::Crossed(said) | Trouble::Away(said) | Trouble::Blocked(said) | Trouble::Refused { said, .. } => {
+            StoreError::Unavailable(said)
+        }
         Trouble::Unknown(said) => StoreError::Unknown(said),
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use freehold_domain::lease::{Holder, NodeId};
 use freehold_engine::ports::{LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Share, StoreError};
 
-use super::PostgresStore;
 use super::loaded::{all, first};
 use super::time::now_or_given;
+use super::{PostgresStore, behind_a_write};
 use crate::postgres::args::Args;
 use crate::shared::corrupt;
 use crate::shared::fields::Fields as _;
@@ -104,7 +104,7 @@ impl PostgresStore {
     /// Asks a node to be drained, or not to be.
     pub(super) async fn node_drains(&self, node: &NodeId, draining: bool) -> Result<NodeRecord, StoreError> {
         self.desk.write_again(DRAIN, &Args::default().text(node.as_str()).flag(draining)).await?;
-        let listed = self.nodes().await?;
+        let listed = self.nodes().await.map_err(behind_a_write)?;
         listed.into_iter().find(|record| record.beat.holder.node == *node).ok_or(StoreError::Missing("node"))
     }
 }

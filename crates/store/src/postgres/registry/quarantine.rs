@@ -14,7 +14,7 @@ use super::audit::NOBODY;
 use super::loaded::{all, first};
 use super::rows::count;
 use super::time::now_or_given;
-use super::{Of, PostgresStore};
+use super::{Of, PostgresStore, behind_a_write};
 use crate::postgres::args::Args;
 use crate::shared::corrupt;
 use crate::shared::fields::Fields as _;
@@ -39,8 +39,10 @@ impl PostgresStore {
         let look = "SELECT last_value FROM freehold_registry.audit_position";
         let given: i64 = first(&self.rows(look, Args::default()).await?, |columns| columns.number())?
             .ok_or_else(|| corrupt("a sequence without a value"))?;
-        let given = given.cast_unsigned().max(self.high_water().await?);
-        let from = count(next_positions(given));
+        let (given, reached) = (given.cast_unsigned(), self.high_water().await?);
+        // An end that broke off here before moved the sequence and left no line: this one begins where the lines end.
+        let last_line = given.min(reached);
+        let from = count(next_positions(given.max(reached)));
         let jump = "SELECT setval('freehold_registry.audit_position', GREATEST($1::bigint, last_value)) \
                     FROM freehold_registry.audit_position";
         self.desk.write_again(jump, &Args::default().number(from)).await?;
@@ -50,7 +52,7 @@ impl PostgresStore {
              VALUES ({NOBODY}::uuid, $1, $2, '', {NOBODY}::uuid, {NOBODY}::uuid, 0, '', '', 0, '', ''::bytea, ''::bytea) \
              ON CONFLICT DO NOTHING"
         );
-        let args = Args::default().number(count(given).saturating_add(GIVEN_MEANWHILE + 1)).number(from);
+        let args = Args::default().number(count(last_line).saturating_add(GIVEN_MEANWHILE + 1)).number(from);
         self.desk.write_again(&line, &args).await.map(drop)
     }
 
@@ -80,7 +82,10 @@ impl Quarantine for PostgresStore {
         );
         let args = Args::default().number_or_null(self.desk.time.given()).text(super::rows::text(why));
         self.desk.write_again(sql, &args).await?;
-        self.quarantine().await?.ok_or_else(|| corrupt("a quarantine that was begun is not there"))
+        self.quarantine()
+            .await
+            .map_err(behind_a_write)?
+            .ok_or_else(|| corrupt("a quarantine that was begun is not there"))
     }
 
     async fn quarantine_end(&self, raise: u64) -> Result<u64, StoreError> {

@@ -20,7 +20,15 @@ macro_rules! now_or_given {
     };
 }
 
-pub(super) use {now, now_or_given};
+/// How long a statement that has this in what it reads first waits for a lock, until its end: a session that holds a guard
+/// and is gone must not hold whoever waits for it, and what that one has already.
+macro_rules! patience {
+    () => {
+        "set_config('lock_timeout', '2s', true)"
+    };
+}
+
+pub(super) use {now, now_or_given, patience};
 
 /// Where time comes from.
 pub(super) struct Time(Option<Arc<dyn Clock>>);

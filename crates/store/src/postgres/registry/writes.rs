@@ -24,6 +24,7 @@ use super::rows::{
     self, AuditRow, AuditRows, Columns, LeakRow, LeakRows, OperationRow, OperationRows, ReservationRow,
     ReservationRows, ResolvedRow, ResolvedRows,
 };
+use super::time::patience;
 use super::{Desk, PAUSE_MAX, of_write, shard};
 use crate::postgres::args::{Args, Id};
 use crate::postgres::pool::Trouble;
@@ -308,8 +309,9 @@ fn statement(guards: Guards, leaks: bool) -> String {
         String::new()
     };
     format!(
-        "WITH want AS MATERIALIZED (SELECT * FROM {want}), {guard}, reserved AS ({reservations}), \
-         worked AS ({operations}), told AS ({lines}){leaks} SELECT context_id FROM guard"
+        "WITH want AS MATERIALIZED (SELECT w.*, {} AS patience FROM {want}), {guard}, reserved AS ({reservations}), \
+         worked AS ({operations}), told AS ({lines}){leaks} SELECT context_id FROM guard",
+        patience!()
     )
 }
 
@@ -337,10 +339,12 @@ static RAISE: LazyLock<String> = LazyLock::new(|| {
         "INSERT INTO freehold_registry.contexts AS c (context_id, owner, assigned_user, shard, version, commit_id, \
             audit_seq, audit_head) \
          SELECT w.context_id, w.owner, w.assigned_user, w.shard, 1, $9::uuid, 0, $10::bytea \
-         FROM {} ORDER BY w.context_id \
+         FROM {} WHERE {} <> '' AND (w.seen = 0 OR EXISTS ( \
+            SELECT 1 FROM freehold_registry.contexts e WHERE e.context_id = w.context_id)) ORDER BY w.context_id \
          ON CONFLICT (context_id) DO UPDATE SET version = c.version + 1 \
          RETURNING c.context_id, c.version - 1, c.commit_id",
-        source("w", GuardRows::COLUMNS, &mut 1)
+        source("w", GuardRows::COLUMNS, &mut 1),
+        patience!()
     )
 });
 
@@ -395,6 +399,7 @@ async fn work(desk: &Desk, batch: Vec<Waiting>) {
 
 async fn together(desk: &Desk, guards: Guards, batch: Vec<Waiting>) {
     let guards = if guards == Guards::Several && batch.len() == 1 { Guards::One } else { guards };
+    let deadline = Instant::now() + desk.within() * 2;
     let writes: Vec<Write> = batch.iter().map(|waiting| waiting.question.clone()).collect();
     if writes.is_empty() {
         return;
@@ -405,6 +410,12 @@ async fn together(desk: &Desk, guards: Guards, batch: Vec<Waiting>) {
         Err(Refused) => {
             let mut outcomes = Vec::new();
             for write in &writes {
+                if Instant::now() > deadline {
+                    // The statement that it was in was undone, and it was not sent since.
+                    let late = "it shared a statement with one that was refused; try again";
+                    outcomes.push(Err(StoreError::Unavailable(late.to_owned())));
+                    continue;
+                }
                 let alone = if guards == Guards::New { Guards::New } else { Guards::One };
                 let outcome = commit(desk, alone, std::slice::from_ref(write)).await;
                 outcomes.push(match outcome {
@@ -420,7 +431,7 @@ async fn together(desk: &Desk, guards: Guards, batch: Vec<Waiting>) {
     }
 }
 
-/// A rule of the schema refused the statement: somebody has what one of its changes would take a second time.
+/// The statement was undone for one of its changes: somebody has what it would take a second time, or holds its guard.
 struct Refused;
 
 /// Writes changes of different contexts in one statement. Answers what became of each.
@@ -445,11 +456,15 @@ async fn commit(desk: &Desk, guards: Guards, writes: &[Write]) -> Result<Vec<Out
             tracing::debug!(rule, said, "a rule of the schema refused a change");
             Err(Refused)
         }
+        Err(Trouble::Refused { constraint: None, said } | Trouble::Blocked(said)) if writes.len() > 1 => {
+            tracing::debug!(said, "a change undid those beside it");
+            Err(Refused)
+        }
         Err(Trouble::Unknown(said)) => {
             tracing::warn!(changes = writes.len(), said, "the answer to a commit is lost");
             Ok(settle(desk, writes, &said).await)
         }
-        Err(trouble @ (Trouble::Away(_) | Trouble::Refused { constraint: None, .. })) => {
+        Err(trouble @ (Trouble::Away(_) | Trouble::Blocked(_) | Trouble::Refused { constraint: None, .. })) => {
             let error = of_write(trouble);
             Ok(writes.iter().map(|_| Err(error.clone())).collect())
         }

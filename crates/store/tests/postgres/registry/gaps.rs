@@ -42,6 +42,25 @@ fn a_reader_waits_out_a_line_that_is_under_way() {
     });
 }
 
+/// An end of a quarantine that broke off between the jump of the positions and the line that stands for them leaves no
+/// hole that readers would close one by one.
+#[test]
+fn a_jump_that_broke_off_is_covered_by_the_next_one() {
+    let place = Place::new();
+    block_on(async {
+        let bench = bench(&place.url);
+        bench.taken(&user("alice")).await;
+        bench.store.quarantine_begin("a test").await.expect("begun");
+        place.sql("SELECT setval('freehold_registry.audit_position', 1099511627786)").expect("it broke off here");
+        bench.store.quarantine_end(1 << 20).await.expect("ended");
+        bench.taken(&user("bob")).await;
+        let lines = trail(bench.store.as_ref()).await;
+        assert_eq!(lines.last().expect("a line").context, user("bob"));
+        let fillers = "SELECT count(*) < 500 FROM freehold_registry.audit WHERE kind = ''";
+        assert_eq!(place.sql(fillers).as_deref(), Ok("t"));
+    });
+}
+
 /// A line that is committed while a reader waits for it is read.
 #[test]
 fn a_line_that_comes_late_is_not_skipped() {

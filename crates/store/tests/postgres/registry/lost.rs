@@ -69,6 +69,43 @@ fn what_was_settled_as_undone_does_not_happen_later() {
     });
 }
 
+/// A guard that somebody holds and does not give back holds up its own context, and no other: what is in one statement
+/// with it goes by itself, and leases of others are prolonged.
+#[test]
+fn a_guard_that_is_stuck_holds_up_its_own_context_only() {
+    let place = Place::new();
+    block_on(async {
+        let bench = bench(&place.url);
+        let stuck = bench.taken(&user("stuck")).await;
+        let stuck_guard = "BEGIN; SELECT 1 FROM freehold_registry.contexts WHERE owner = 'user:stuck' FOR UPDATE";
+        let held = place.lab.hold("db0", stuck_guard).expect("held");
+        let asking = |name: String| {
+            let bench = Arc::clone(&bench);
+            tokio::spawn(async move { bench.store.admit(bench.admission(&user(&name))).await })
+        };
+        let destroying = {
+            let (store, asked) = (Arc::clone(&bench.store), bench.asked());
+            tokio::spawn(async move { store.destroy_intent_set(stuck.reservation.instance, None, asked).await })
+        };
+        let others: Vec<_> = (0..50).map(|number| asking(format!("u{number}"))).collect();
+        for other in others {
+            let taken = other.await.expect("no panic").expect("admitted");
+            let freehold_engine::ports::Admitted::Taken(run) = taken else { panic!("{taken:?}") };
+            let lease = run.lease().expect("held");
+            assert_eq!(bench.store.renew(&[lease]).await, Ok(vec![true]));
+        }
+        let blocked = destroying.await.expect("no panic");
+        assert!(matches!(blocked, Err(StoreError::Unavailable(_))), "{blocked:?}");
+        drop(held);
+        // Nothing is left that waits, and what was blocked is done now.
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+        assert_eq!(place.sql(waiting).as_deref(), Ok("0"));
+        let instance = bench.store.due_list(10, freehold_engine::ports::Share::ALL).await.expect("answers");
+        assert!(instance.is_empty());
+        trail(bench.store.as_ref()).await;
+    });
+}
+
 /// Admissions go on while the database is killed again and again: what was answered is there, and nothing is there twice.
 #[test]
 fn what_was_answered_survives_the_death_of_the_database() {
