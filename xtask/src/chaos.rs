@@ -36,7 +36,8 @@ the database and given a wrong clock; PgBouncer and the database are killed, fro
 way; and the provider fails. Then all faults end, and this must hold:
 
 - whatever was acknowledged is there, or was destroyed or released by the book; an accepted destroy stays one;
-- every live instance has one app, one machine and one volume, had never two of them at once, and there is nothing else;
+- every live instance has one app, one machine and one volume, had never two machines at once, and there is nothing else (a
+  volume has no unique name there: a second one that is made late is never used, and is gone in the end);
 - no operation hangs, no invariant was violated, no leak is open, and the audit chain is whole;
 - the history of every context is linearizable: there is one order of everything that clients were told that a register
   explains which holds one instance at a time. What was told nothing may have happened at any later time, or never.

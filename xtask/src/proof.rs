@@ -17,7 +17,8 @@ const HEAD: &str = "\
 # Proof
 
 Written by `cargo xtask proof --write`. `cargo xtask proof` runs the same and fails when anything is broken,
-when a cell is not reached, or when a missing protection is not noticed; it is a stage of `cargo xtask test`.
+when a cell is not reached, or when a missing protection is not noticed; with fewer seeds it is a stage of
+`cargo xtask test`.
 
 What is run here is the engine of the program over its own SQLite store, in one thread for each world, in virtual time.
 [Guarantees](../guarantees.md) says what is claimed, [test your provider](../guides/test-your-provider.md) how to run it

@@ -4,6 +4,13 @@ use super::{examples, runner, tools};
 use crate::{tidy, workspace};
 use clap::ValueEnum;
 
+/// How many seeds the proof of a test run has; `cargo xtask proof` has more. The grid, the scenes, the twins and the models
+/// are whole.
+const PROOF_SEEDS: u32 = 8_000;
+
+/// How many provisions the Fly campaign of a test run has; `cargo xtask fly` has twice as many.
+const FLY_PROVISIONS: u32 = 1_000;
+
 /// How often the crash test kills the server.
 const CRASH_KILLS: &str = "100";
 
@@ -122,10 +129,10 @@ impl Stage {
             Self::Tests => runner::run(),
             Self::Doc if examples::any()? => cargo("test --workspace --doc --locked"),
             Self::Doc => Ok(Some("doc: the documentation has no examples to run".to_owned())),
-            Self::Proof => cargo("xtask proof"),
+            Self::Proof => cargo(&format!("xtask proof --seeds {PROOF_SEEDS}")),
             Self::Crash => cargo(&format!("xtask crash --kills {CRASH_KILLS}")),
             Self::Engines => cargo("xtask engines"),
-            Self::Fly => cargo("xtask fly"),
+            Self::Fly => cargo(&format!("xtask fly --provisions {FLY_PROVISIONS}")),
             Self::Records => cargo("xtask records"),
             Self::Chaos => cargo("xtask chaos --short"),
             Self::Webapp => cargo("xtask webapp"),

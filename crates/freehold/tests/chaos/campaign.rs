@@ -244,7 +244,7 @@ async fn gather(town: &Town) -> Result<Evidence, ClientError> {
         let machines = app.machines.iter().filter(|machine| machine.state != "destroyed").count();
         provider.insert(id, There { machines, volumes: app.volumes.len() });
     }
-    let most = world.tallies.values().map(|tally| tally.machines_live_max.max(tally.volumes_live_max)).max();
+    let most = world.tallies.values().map(|tally| tally.machines_live_max).max();
     Ok(Evidence {
         registry,
         provider,

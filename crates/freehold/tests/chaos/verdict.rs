@@ -56,7 +56,8 @@ pub(crate) struct Evidence {
     pub(crate) provider: BTreeMap<Uuid, There>,
     /// Calls to the provider that are still to take effect.
     pub(crate) still_to_come: u64,
-    /// The most machines and volumes that one instance ever had at once.
+    /// The most machines that one instance ever had at once. Volumes have no unique names at this provider: what is made
+    /// late is a second one for a while, is never used, and must be gone in the end like everything that is not referred to.
     pub(crate) most_at_once: u64,
     /// What else is wrong, as servers, logs and the audit trail say.
     pub(crate) complaints: Vec<String>,
@@ -174,7 +175,7 @@ fn doubles(evidence: &Evidence) -> Vec<String> {
         wrong.push(format!("duplicate: {owner} has {ids:?}"));
     }
     if evidence.most_at_once > 1 {
-        wrong.push(format!("duplicate: an instance had {} machines or volumes at once", evidence.most_at_once));
+        wrong.push(format!("duplicate: an instance had {} machines at once", evidence.most_at_once));
     }
     wrong
 }
