@@ -61,6 +61,8 @@ CREATE INDEX reservations_by_instance ON freehold_registry.reservations (instanc
 -- OneUnresolved, a second time: the rule itself is the domain's.
 CREATE UNIQUE INDEX reservations_one_unresolved ON freehold_registry.reservations (context_id)
     WHERE status IN ('in_progress', 'failed_requires_reconciliation');
+-- The ledger: tombstones do not count, and are not read.
+CREATE INDEX reservations_of_ledger ON freehold_registry.reservations (context_id) WHERE status <> 'released';
 -- One instance for each name that was given elsewhere.
 CREATE UNIQUE INDEX reservations_named ON freehold_registry.reservations (provider, named)
     WHERE named IS NOT NULL AND status <> 'released';
