@@ -1,7 +1,11 @@
-//! Whether this node takes on operations. It may change while the node runs: a node that is to go away is drained first.
+//! Which operations this node takes on. It may change while the node runs: a node that is to go away is drained first, and
+//! what is of a provider that only others have is left to them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use freehold_domain::lease::ProviderName;
 
 /// Why a node takes on nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +34,14 @@ const SUPERSEDED: u8 = 2;
 pub struct Duty {
     executes: bool,
     state: AtomicU8,
+    elsewhere: RwLock<Arc<[ProviderName]>>,
 }
 
 impl Duty {
     /// Of a node that runs operations, or leaves them to others.
     #[must_use]
     pub fn new(executes: bool) -> Self {
-        Self { executes, state: AtomicU8::new(TAKEN_UP) }
+        Self { executes, state: AtomicU8::new(TAKEN_UP), elsewhere: RwLock::default() }
     }
 
     /// Whether this node takes on operations at the moment. What is asked of it while it does not is the next executor's
@@ -54,6 +59,23 @@ impl Duty {
             SUPERSEDED => Some(LaidDown::Superseded),
             _ => None,
         }
+    }
+
+    /// The providers whose operations are left to other nodes: those have them, and this one does not.
+    #[must_use]
+    pub fn elsewhere(&self) -> Arc<[ProviderName]> {
+        Arc::clone(&self.elsewhere.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether operations of a provider are left to other nodes.
+    #[must_use]
+    pub fn leaves(&self, provider: &ProviderName) -> bool {
+        self.elsewhere().contains(provider)
+    }
+
+    /// Leaves the operations of these providers to other nodes from now on, and of no others.
+    pub fn leave(&self, elsewhere: &[ProviderName]) {
+        *self.elsewhere.write().unwrap_or_else(PoisonError::into_inner) = elsewhere.into();
     }
 
     /// Takes on nothing any more, or (`None`) takes on operations again. Answers what it was before.

@@ -5,13 +5,13 @@
 //! - Recovery enters here and takes the same path: a crash is a late claim.
 //! - A commit that is refused ends the run at once: somebody else has the instance.
 //! - A node that lays down its duty gives a run back between two steps, with what came of the first of them: never in
-//!   the middle of a call.
+//!   the middle of a call. So does a node that began what only others can go on with, for it does not have the provider.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_domain::ids::OperationId;
-use freehold_domain::lease::Lease;
+use freehold_domain::lease::{Lease, ProviderName};
 use freehold_domain::operation::{OperationKind, OperationStatus, Step, StepStatus};
 use freehold_domain::plan::{self, Action, Next, Situation};
 use freehold_domain::protection::{Protection, stands};
@@ -34,7 +34,7 @@ pub enum Worked {
     Resting(Timestamp),
     /// Somebody else runs it, or did, or it is not due.
     Elsewhere,
-    /// This node takes on nothing at the moment: the next executor that looks goes on.
+    /// It is not this node's to go on with at the moment: the next executor that looks does.
     GivenBack,
     /// The store did not answer; the lease lapses, and somebody goes on.
     Interrupted(StoreError),
@@ -197,7 +197,7 @@ impl Executor {
                 now,
             });
             let worked = match next {
-                Next::Act(_) if self.world.duty.laid_down().is_some() || !self.world.standing.may_act() => {
+                Next::Act(_) if self.gives_back(&foreseen.reservation.provider) => {
                     self.note(&mut going, Then::Rest(now), now).await?;
                     Some(Worked::GivenBack)
                 }
@@ -238,6 +238,12 @@ impl Executor {
                 return Ok(worked);
             }
         }
+    }
+
+    /// Whether somebody else is to go on with an operation of a provider.
+    fn gives_back(&self, provider: &ProviderName) -> bool {
+        let World { duty, standing, .. } = self.world.as_ref();
+        duty.laid_down().is_some() || duty.leaves(provider) || !standing.may_act()
     }
 
     /// Reads what the records say: the first step of every run. That they do not answer ends none: what needs them waits.

@@ -347,13 +347,14 @@ fn hex(bytes: &[u8]) -> String {
 /// A node.
 pub(crate) fn node(record: &NodeRecord) -> Node {
     let NodeRecord { beat, started_at, seen_at, draining, operations } = record;
-    let NodeBeat { holder, roles, version, address } = beat;
+    let NodeBeat { holder, roles, version, address, providers } = beat;
     Node {
         name: holder.node.to_string(),
         incarnation: format!("{:016x}", holder.incarnation),
         roles: roles.split(',').filter(|role| !role.is_empty()).map(str::to_owned).collect(),
         version: version.clone(),
         address: address.clone(),
+        providers: providers.iter().map(ToString::to_string).collect(),
         started_at: timestamp(*started_at),
         seen_at: timestamp(*seen_at),
         draining: *draining,

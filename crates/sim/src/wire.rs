@@ -123,9 +123,9 @@ wire! { Store:
     async owner_anonymize(owner: &Owner, pseudonym: &Owner, spec: FrozenSpec) -> Result<Result<u64, StillThere>, StoreError>;
     async hurry(operation: OperationId) -> Result<(), StoreError>;
     async node_returned(node: &NodeId, incarnation: u64) -> Result<u64, StoreError>;
-    async due_list(limit: usize, share: Share) -> Result<Vec<OperationId>, StoreError>;
+    async due_list(limit: usize, share: Share, elsewhere: &[ProviderName]) -> Result<Vec<OperationId>, StoreError>;
     async due_next() -> Result<Option<Timestamp>, StoreError>;
-    async checks_due(limit: usize) -> Result<Vec<InstanceId>, StoreError>;
+    async checks_due(limit: usize, elsewhere: &[ProviderName]) -> Result<Vec<InstanceId>, StoreError>;
     async stuck_list(before: Timestamp, limit: usize) -> Result<Vec<Stuck>, StoreError>;
     async instance_describe(instance: InstanceId) -> Result<Option<Registered>, StoreError>;
     async instance_list(query: &InstanceQuery) -> Result<InstancePage, StoreError>;

@@ -24,6 +24,10 @@ pub struct Node {
     /// Where it listens.
     #[schema(example = "10.0.0.5:7788")]
     pub address: String,
+    /// The providers that it has. Operations of one that it does not have are left to the nodes that do.
+    #[serde(default)]
+    #[schema(example = json!(["fly"]))]
+    pub providers: Vec<String>,
     /// Since when it is in this life.
     pub started_at: Timestamp,
     /// When it was heard of last. One that was not for 15 seconds is gone, or does not reach the registry.

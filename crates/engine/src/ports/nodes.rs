@@ -12,10 +12,11 @@
 //! - A name whose life was silent for [`LIVE_FOR`] is free: any life of the node that is heard of next has it. So of two
 //!   processes by one name one goes on when the other ends.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_domain::lease::{Holder, NodeId};
+use freehold_domain::lease::{Holder, NodeId, ProviderName};
 use freehold_domain::time::Timestamp;
 
 use super::StoreError;
@@ -42,10 +43,43 @@ pub struct NodeBeat {
     pub version: String,
     /// Where it listens.
     pub address: String,
+    /// The providers that it has.
+    pub providers: Vec<ProviderName>,
+}
+
+impl NodeBeat {
+    /// Its providers, as a node's row has them.
+    #[must_use]
+    pub fn providers_on_record(&self) -> String {
+        let names: Vec<&str> = self.providers.iter().map(ProviderName::as_str).collect();
+        names.join(",")
+    }
+}
+
+/// Reads what [`NodeBeat::providers_on_record`] wrote. What cannot be a name is none.
+pub fn providers_of(on_record: &str) -> impl Iterator<Item = ProviderName> {
+    on_record.split(',').filter_map(|name| name.parse().ok())
+}
+
+/// A node that is there and not being drained, as its row says.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'n> {
+    /// Its name.
+    pub node: &'n str,
+    /// What it does.
+    pub roles: &'n str,
+    /// Its providers.
+    pub providers: &'n str,
+}
+
+impl Peer<'_> {
+    fn is_executor(&self) -> bool {
+        self.roles.split(',').any(|role| role == EXECUTOR)
+    }
 }
 
 /// What a node hears back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeOrders {
     /// Whether it is to take no new work, and to finish or give back what it has.
     pub draining: bool,
@@ -53,6 +87,8 @@ pub struct NodeOrders {
     pub superseded: bool,
     /// With which part of the work it is to begin.
     pub share: Share,
+    /// The providers that it does not have and another executor has: their operations are that one's.
+    pub elsewhere: Vec<ProviderName>,
     /// The store's time.
     pub now: Timestamp,
 }
@@ -96,10 +132,8 @@ impl Share {
     /// executors have one each, in the order of their names. Whoever is none of them has no part of its own, and begins
     /// with everything.
     #[must_use]
-    pub fn among<'n>(node: &str, there: impl IntoIterator<Item = (&'n str, &'n str)>) -> Self {
-        let is_executor = |roles: &str| roles.split(',').any(|role| role == EXECUTOR);
-        let mut executors: Vec<&str> =
-            there.into_iter().filter(|(_, roles)| is_executor(roles)).map(|(name, _)| name).collect();
+    pub fn among(node: &str, there: &[Peer<'_>]) -> Self {
+        let mut executors: Vec<&str> = there.iter().filter(|peer| peer.is_executor()).map(|peer| peer.node).collect();
         executors.sort_unstable();
         match (executors.binary_search(&node).map(u32::try_from), u32::try_from(executors.len())) {
             (Ok(Ok(index)), Ok(of)) => Self { index, of },
@@ -112,6 +146,14 @@ impl Default for Share {
     fn default() -> Self {
         Self::ALL
     }
+}
+
+/// The providers that `own` does not have and one of the other executors that are there has, by name.
+#[must_use]
+pub fn elsewhere(own: &NodeBeat, there: &[Peer<'_>]) -> Vec<ProviderName> {
+    let others = there.iter().filter(|peer| peer.node != own.holder.node.as_str() && peer.is_executor());
+    let theirs: BTreeSet<ProviderName> = others.flat_map(|peer| providers_of(peer.providers)).collect();
+    theirs.into_iter().filter(|provider| !own.providers.contains(provider)).collect()
 }
 
 /// The list of nodes.
@@ -134,19 +176,47 @@ pub trait Nodes: Send + Sync {
 mod tests {
     use super::*;
 
+    fn peer<'n>(node: &'n str, roles: &'n str, providers: &'n str) -> Peer<'n> {
+        Peer { node, roles, providers }
+    }
+
     #[test]
     fn executors_share_by_name_and_nobody_else_has_a_part() {
         let there = [("c", "http,executor"), ("a", "executor"), ("b", "http,proxy"), ("d", "executors")];
+        let there = there.map(|(node, roles)| peer(node, roles, ""));
         let of_two = |index| Share { index, of: 2 };
-        assert_eq!(Share::among("a", there), of_two(0));
-        assert_eq!(Share::among("c", there), of_two(1));
+        assert_eq!(Share::among("a", &there), of_two(0));
+        assert_eq!(Share::among("c", &there), of_two(1));
         for nobody in ["b", "d", "e"] {
-            assert_eq!(Share::among(nobody, there), Share::ALL, "{nobody}");
+            assert_eq!(Share::among(nobody, &there), Share::ALL, "{nobody}");
         }
-        assert_eq!(Share::among("a", []), Share::ALL);
+        assert_eq!(Share::among("a", &[]), Share::ALL);
         for shard in 0..64 {
             let owners = (0..2).filter(|&index| of_two(index).has(shard)).count();
             assert_eq!(owners, 1, "each shard is in one part");
         }
+    }
+
+    #[test]
+    fn elsewhere_is_what_another_executor_has_and_this_node_has_not() {
+        let provider = |name: &str| name.parse::<ProviderName>().unwrap();
+        let own = NodeBeat {
+            holder: Holder { node: "a".parse().unwrap(), incarnation: 1 },
+            roles: "http,executor".to_owned(),
+            version: "1".to_owned(),
+            address: String::new(),
+            providers: vec![provider("docker"), provider("fly")],
+        };
+        assert_eq!(own.providers_on_record(), "docker,fly");
+        let there = [
+            // What this node told in an earlier life is not told by another.
+            peer("a", "http,executor", "process"),
+            peer("b", "executor", "fly,other,No Name"),
+            peer("c", "executor", "another,other"),
+            peer("d", "http", "none-that-runs"),
+            peer("e", "executor", ""),
+        ];
+        assert_eq!(elsewhere(&own, &there), [provider("another"), provider("other")]);
+        assert_eq!(elsewhere(&own, &[]), []);
     }
 }

@@ -575,14 +575,21 @@ pub trait Store: Nodes + Quarantine {
     /// Rings the timers of everything that earlier lives of a node held. Answers how many.
     async fn node_returned(&self, node: &NodeId, incarnation: u64) -> Result<u64, StoreError>;
 
-    /// Operations whose timer has rung, longest first; those of `share` before others, where a store has shares.
-    async fn due_list(&self, limit: usize, share: Share) -> Result<Vec<OperationId>, StoreError>;
+    /// Operations whose timer has rung, longest first; those of `share` before others, and those of the providers
+    /// `elsewhere` not at all, where a store has several nodes.
+    async fn due_list(
+        &self,
+        limit: usize,
+        share: Share,
+        elsewhere: &[ProviderName],
+    ) -> Result<Vec<OperationId>, StoreError>;
 
     /// When the next timer rings, if one is set.
     async fn due_next(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Complete instances whose runtime is to be looked at, longest overdue first.
-    async fn checks_due(&self, limit: usize) -> Result<Vec<InstanceId>, StoreError>;
+    /// Complete instances whose runtime is to be looked at, longest overdue first; those of the providers `elsewhere` not
+    /// at all, where a store has several nodes.
+    async fn checks_due(&self, limit: usize, elsewhere: &[ProviderName]) -> Result<Vec<InstanceId>, StoreError>;
 
     /// Destroys that were accepted before `before` and are not finished.
     async fn stuck_list(&self, before: Timestamp, limit: usize) -> Result<Vec<Stuck>, StoreError>;

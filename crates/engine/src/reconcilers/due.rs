@@ -16,7 +16,8 @@ pub struct Due {
     pub next: Option<Timestamp>,
 }
 
-/// Lists what is due, at most `limit`, that of `share` first; nothing while the registry is in quarantine.
+/// Lists what is due, at most `limit`, that of `share` first, without what is left to other nodes; nothing while the
+/// registry is in quarantine.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer.
@@ -24,7 +25,7 @@ pub async fn pass(world: &World, limit: usize, share: Share) -> Result<Due, Stor
     if !world.standing.may_act() {
         return Ok(Due { operations: Vec::new(), next: Some(Timestamp::NEVER) });
     }
-    let operations = world.store.due_list(limit, share).await?;
+    let operations = world.store.due_list(limit, share, &world.duty.elsewhere()).await?;
     let next = if operations.is_empty() { world.store.due_next().await? } else { None };
     Ok(Due { operations, next })
 }

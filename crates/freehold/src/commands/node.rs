@@ -66,19 +66,31 @@ impl Node {
 
 fn people(nodes: &[View]) -> String {
     let rows = nodes.iter().map(|node| {
-        let View { name, incarnation: _, roles, version, address, started_at, seen_at, draining, operations } = node;
+        let View {
+            name,
+            incarnation: _,
+            roles,
+            version,
+            address,
+            providers,
+            started_at,
+            seen_at,
+            draining,
+            operations,
+        } = node;
         [
             name.clone(),
             roles.join(","),
             version.clone(),
             address.clone(),
+            providers.join(","),
             started_at.to_string(),
             seen_at.to_string(),
             if *draining { "yes".to_owned() } else { String::new() },
             operations.to_string(),
         ]
     });
-    table(["name", "roles", "version", "address", "started", "seen", "draining", "operations"], rows)
+    table(["name", "roles", "version", "address", "providers", "started", "seen", "draining", "operations"], rows)
 }
 
 /// What was seen of a node that is being drained.

@@ -52,6 +52,7 @@ mod tests {
             roles: roles.to_owned(),
             version: "1".to_owned(),
             address: "127.0.0.1:1".to_owned(),
+            providers: Vec::new(),
         };
         let seen_at = Timestamp::from_micros(seen_at * 1_000_000);
         NodeRecord { beat, started_at: seen_at, seen_at, draining: false, operations: 0 }

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use freehold_domain::lease::Holder;
+use freehold_domain::lease::{Holder, ProviderName};
 use freehold_engine::duty::LaidDown;
 use freehold_engine::ports::{Clock as _, NodeBeat, NodeOrders, Share, Store, StoreError};
 use freehold_engine::world::World;
@@ -45,13 +45,15 @@ pub(crate) struct Told {
     pub(crate) holder: Holder,
     pub(crate) roles: Roles,
     pub(crate) address: String,
+    pub(crate) providers: Vec<ProviderName>,
     pub(crate) every: Duration,
 }
 
 impl Told {
     fn beat(&self, roles: String) -> NodeBeat {
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        NodeBeat { holder: self.holder.clone(), roles, version, address: self.address.clone() }
+        let Self { holder, roles: _, address, providers, every: _ } = self.clone();
+        NodeBeat { holder, roles, version, address, providers }
     }
 }
 
@@ -157,7 +159,7 @@ impl Heart {
     }
 
     fn obey(&self, orders: NodeOrders) {
-        let NodeOrders { draining, superseded, share, now: _ } = orders;
+        let NodeOrders { draining, superseded, share, elsewhere, now: _ } = orders;
         let laid_down = match (superseded, draining) {
             (true, _) => Some(LaidDown::Superseded),
             (false, true) => Some(LaidDown::Draining),
@@ -173,6 +175,14 @@ impl Heart {
                  End one of them, or give each a node_id of its own"
             ),
             None => tracing::info!("taking on work again"),
+        }
+        if *self.world.duty.elsewhere() != *elsewhere {
+            let names: Vec<&str> = elsewhere.iter().map(ProviderName::as_str).collect();
+            tracing::info!(
+                providers = names.join(","),
+                "leaving the operations of these providers to the nodes that have them"
+            );
+            self.world.duty.leave(&elsewhere);
         }
         if self.orders.share() != share {
             tracing::info!(index = share.index, of = share.of, "this node's part of the timers");

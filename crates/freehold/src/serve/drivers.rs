@@ -266,6 +266,7 @@ impl Running {
         if !self.world.duty.takes() {
             return LOOK_AT_LEAST;
         }
+        let looked_at = self.world.clock.now();
         let due = match due::pass(&self.world, DUE_AT_ONCE, self.orders.share()).await {
             Ok(due) => due,
             Err(error) => {
@@ -285,6 +286,8 @@ impl Running {
         }
         match due.next {
             None => SOONEST,
+            // What was due before the look and is not on the list is left to others for a while.
+            Some(next) if next.plus(SOONEST) < looked_at => LEFT_FOR,
             Some(next) => next.since(self.world.clock.now()).clamp(SOONEST, LOOK_AT_LEAST),
         }
     }
@@ -317,6 +320,9 @@ const RECORDS_PAUSE: Duration = Duration::from_millis(200);
 
 /// The shortest time between two looks at the timers: a busy node must not do nothing but look.
 const SOONEST: Duration = Duration::from_millis(20);
+
+/// The pause where all that is due is left to others.
+const LEFT_FOR: Duration = Duration::from_millis(200);
 
 async fn renew(executor: Executor, every: Duration, stop: CancellationToken) {
     let mut ticks = interval(every);
@@ -469,6 +475,7 @@ mod tests {
             holder: world.holder.clone(),
             roles: Roles::ALL,
             address: String::new(),
+            providers: Vec::new(),
             every: Duration::from_secs(3),
         };
         let heart = beat::start(store.as_ref(), told, None).await.unwrap().over(world.clone());

@@ -115,6 +115,7 @@ impl Serve {
             holder: holder.clone(),
             roles: self.roles,
             address: address.to_string(),
+            providers: config.providers.keys().filter_map(|name| name.parse().ok()).collect(),
             every: config.timing.renew.get(),
         };
         let started = beat::start(store.as_ref(), told, registry.keeps_time.then(|| clock.clone())).await;

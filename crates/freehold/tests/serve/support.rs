@@ -216,8 +216,10 @@ impl Server {
     /// Waits until an operation is over.
     pub(crate) fn until_over(&self, operation: &Value) -> Value {
         let path = format!("/v1/operations/{}", operation["id"].as_str().unwrap());
-        let over =
-            |answer: &Answer| ["succeeded", "failed", "cancelled"].contains(&answer.body["status"].as_str().unwrap());
+        let over = |answer: &Answer| {
+            let status = answer.body["status"].as_str();
+            ["succeeded", "failed", "cancelled"].contains(&status.unwrap_or_else(|| panic!("{answer:?}")))
+        };
         self.until(&path, over).body
     }
 

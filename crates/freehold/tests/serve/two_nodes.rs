@@ -51,17 +51,23 @@ impl Place {
 
     /// A node of it, in a folder of its own.
     fn node(&self, name: &str) -> Home {
+        self.node_without_fly(name)
+            .with("PROVISION__DEFAULT_PROVIDER", "fly")
+            .with("PROVIDERS__FLY__KIND", "fly")
+            .with("PROVIDERS__FLY__API_URL", &self.fly.api_url())
+            .with("PROVIDERS__FLY__TOKEN_ENV", "FLY_TOKEN")
+            .variable("FLY_TOKEN", "flysim")
+    }
+
+    /// One that cannot make what the others make.
+    fn node_without_fly(&self, name: &str) -> Home {
         Home::new()
             .with("REGISTRY__URL", &self.url)
             .with("INSTALL_ID", "two-nodes")
             .with("NODE_ID", name)
-            .with("PROVISION__DEFAULT_PROVIDER", "fly")
+            .with("PROVISION__DEFAULT_PROVIDER", "local")
             .with("PROVIDERS__LOCAL__KIND", "fake")
-            .with("PROVIDERS__FLY__KIND", "fly")
-            .with("PROVIDERS__FLY__API_URL", &self.fly.api_url())
-            .with("PROVIDERS__FLY__TOKEN_ENV", "FLY_TOKEN")
             .with("TEMPLATES__HELLO__IMAGE", "registry.example/hello:1")
-            .variable("FLY_TOKEN", "flysim")
             .with("TIMING__RENEW", "200ms")
             .with("TIMING__LEASE", "30s")
     }
@@ -155,4 +161,53 @@ fn a_process_that_wakes_up_to_find_its_name_taken_stands_aside_until_the_name_is
     old.until("/readyz", |ready| ready.status == 200);
     assert_eq!(nodes(&other)[0]["address"], old.address.as_str());
     assert_eq!(old.until_over(&old.begin("user:after"))["status"], "succeeded");
+}
+
+/// Whatever is asked of it, and whosever turn it is.
+#[test]
+fn a_node_without_a_provider_leaves_it_to_the_one_that_has_it() {
+    let place = Place::new();
+    let (with_home, without_home) = (place.node("node-a"), place.node_without_fly("node-b"));
+    let with = with_home.serve();
+    let begun: Vec<Value> = (0..12).map(|number| with.begin(&format!("user:{number}"))).collect();
+    let first = format!("/v1/operations/{}", begun[0]["id"].as_str().unwrap());
+    with.until(&first, |seen| seen.body["steps"].as_array().is_some_and(|steps| steps.len() > 1));
+    // What a node held that is killed is due at once when it is back: in every part of the timers.
+    with.kill();
+    let without = without_home.serve();
+    let with = with_home.serve();
+    let providers = |node: &Value| node["providers"].clone();
+    let listed = nodes(&with);
+    assert_eq!((providers(&listed[0]), providers(&listed[1])), (json!(["fly", "local"]), json!(["local"])));
+    for operation in &begun {
+        let operation = without.until_over(operation);
+        assert_eq!(operation["status"], "succeeded", "{operation:#}");
+        assert_eq!(never_there(&operation), None, "{operation:#}");
+    }
+    place.check(&begun.iter().collect::<Vec<_>>());
+
+    // It accepts what it cannot do itself.
+    let until_heard = Instant::now() + Duration::from_secs(20);
+    while !without_home.log().contains("leaving the operations of these providers") {
+        assert!(Instant::now() < until_heard, "{}", without_home.log());
+    }
+    let destroy = |operation: &Value| {
+        let path = format!("/v1/instances/{}", operation["instance_id"].as_str().unwrap());
+        let accepted = without.ask("DELETE", &path, "prefer: respond-async\r\n", "");
+        assert_eq!(accepted.status, 202, "{accepted:?}");
+        json!({"id": accepted.body["operation_id"]})
+    };
+    for destroy in begun.iter().map(destroy).collect::<Vec<_>>() {
+        let over = without.until_over(&destroy);
+        assert_eq!((&over["status"], never_there(&over)), (&json!("succeeded"), None), "{over:#}");
+    }
+    assert!(place.fly.world().apps.values().all(|app| app.machines.is_empty()));
+}
+
+/// A step of an operation that a node tried without the provider.
+fn never_there(operation: &Value) -> Option<&Value> {
+    let steps = operation["steps"].as_array().unwrap();
+    steps
+        .iter()
+        .find(|step| step["last_error"].as_str().is_some_and(|error| error.contains("not configured on this node")))
 }

@@ -14,6 +14,7 @@ fn beat(name: &str) -> NodeBeat {
         roles: "http,executor".into(),
         version: "1.2.3".into(),
         address: "10.0.0.5:7788".into(),
+        providers: vec!["docker".parse().unwrap(), "fly".parse().unwrap()],
     }
 }
 
@@ -29,10 +30,11 @@ async fn nodes_are_listed_and_drained() {
     assert_eq!((&node["name"], &listed["nodes"][1]["name"]), (&json!("node-a"), &json!("node-b")));
     assert_eq!(node["incarnation"], "00000000000000ab");
     assert_eq!(node["roles"], json!(["http", "executor"]));
+    assert_eq!(node["providers"], json!(["docker", "fly"]));
     assert_eq!((&node["version"], &node["address"]), (&json!("1.2.3"), &json!("10.0.0.5:7788")));
     assert_eq!((&node["draining"], &node["operations"]), (&json!(false), &json!(0)));
     assert!(node["started_at"].is_string() && node["seen_at"].is_string(), "{node:#}");
-    assert_eq!(node.as_object().unwrap().len(), 9, "{node:#}");
+    assert_eq!(node.as_object().unwrap().len(), 10, "{node:#}");
 
     let drain = || server.post("/v1/nodes/node-a/drain");
     for call in [drain(), drain().json(&json!({})), drain().json(&json!({"draining": true}))] {

@@ -134,7 +134,7 @@ struct Node {
 impl Node {
     async fn drain(self) -> Result<()> {
         while Instant::now() < self.until {
-            let due = self.store.due_list(AT_ONCE, self.share).await?;
+            let due = self.store.due_list(AT_ONCE, self.share, &[]).await?;
             if due.is_empty() {
                 break;
             }

@@ -203,7 +203,7 @@ pub async fn work_that_nobody_holds_is_due_at_once(bench: Arc<Bench>) {
     admission.asked = bench.asked_of_others();
     let run = bench.take(admission).await;
     assert_eq!((run.operation.status, run.operation.holder.as_ref()), (OperationStatus::Waiting, None));
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![run.operation.id]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![run.operation.id]));
     let (run, lease) = bench.store.claim(run.operation.id, &node("b")).await.expect("answers").expect("it is due");
     assert_eq!((lease.epoch, &lease.holder), (Epoch::new(2), &node("b")));
     assert_eq!(run.operation.status, OperationStatus::Running);

@@ -184,7 +184,7 @@ pub async fn what_may_not_be_sent_is_refused_and_not_written(bench: Arc<Bench>) 
 pub async fn a_look_at_a_runtime_sets_the_next(bench: Arc<Bench>) {
     let (first, second) = (bench.completed(&user("alice")).await, bench.completed(&user("bob")).await);
     bench.taken(&user("carol")).await;
-    assert_eq!(bench.store.checks_due(10).await, Ok(vec![]));
+    assert_eq!(bench.store.checks_due(10, &[]).await, Ok(vec![]));
     let watched = async |run: &Run, state: RuntimeState, check_at: Timestamp| {
         let Run { reservation, .. } = run;
         let (instance, epoch, at) = (reservation.instance, reservation.epoch, bench.now());
@@ -196,8 +196,8 @@ pub async fn a_look_at_a_runtime_sets_the_next(bench: Arc<Bench>) {
     assert_eq!(bench.described(&first).await.reservation.runtime, Some((exited, bench.now())));
     bench.clock.advance(Duration::from_secs(3));
     let (first, second) = (first.reservation.instance, second.reservation.instance);
-    assert_eq!(bench.store.checks_due(10).await, Ok(vec![second, first]));
-    assert_eq!(bench.store.checks_due(1).await, Ok(vec![second]));
+    assert_eq!(bench.store.checks_due(10, &[]).await, Ok(vec![second, first]));
+    assert_eq!(bench.store.checks_due(1, &[]).await, Ok(vec![second]));
     bench.store.destroy_intent_set(second, None, bench.asked()).await.expect("accepted");
-    assert_eq!(bench.store.checks_due(10).await, Ok(vec![first]), "what goes away is not looked at");
+    assert_eq!(bench.store.checks_due(10, &[]).await, Ok(vec![first]), "what goes away is not looked at");
 }

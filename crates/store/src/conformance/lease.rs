@@ -101,9 +101,9 @@ pub async fn a_renewed_lease_lasts(bench: Arc<Bench>) {
 pub async fn a_lapsed_lease_that_nobody_claimed_is_renewed(bench: Arc<Bench>) {
     let run = bench.taken(&user("alice")).await;
     bench.clock.advance(TERM.0 * 3);
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![run.operation.id]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![run.operation.id]));
     assert_eq!(bench.store.renew(&[lease(&run)]).await, Ok(vec![true]));
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![]));
     bench.note(&run, None, Then::Look).await.expect("its epoch is still the instance's");
 }
 
@@ -133,7 +133,7 @@ fn lease_of_ended(run: &Run) -> Lease {
 pub async fn what_is_given_back_is_for_anybody(bench: Arc<Bench>) {
     let run = bench.taken(&user("alice")).await;
     bench.store.give_back(&[lease(&run)]).await.expect("answers");
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![run.operation.id]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![run.operation.id]));
     let described = bench.described(&run).await;
     assert_eq!((described.operation.status, described.operation.holder), (OperationStatus::Waiting, None));
     assert_eq!(bench.store.renew(&[lease(&run)]).await, Ok(vec![false]), "what was given back is gone");
@@ -161,7 +161,7 @@ pub async fn a_returned_node_rings_what_its_earlier_lives_held(bench: Arc<Bench>
     let resting = bench.taken(&user("dave")).await;
     bench.note(&resting, None, Then::Rest(bench.now().plus(TERM.0))).await.expect("it rests");
     assert_eq!(bench.store.node_returned(&node("a").node, 2).await, Ok(1));
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![orphan.operation.id]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![orphan.operation.id]));
     claim(&bench, orphan.operation.id, &node("c")).await.expect("its timer rang");
 }
 
@@ -172,9 +172,9 @@ pub async fn a_hurried_operation_is_due_unless_held(bench: Arc<Bench>) {
     bench.check(&held).await;
     let rested = bench.note(&held, None, Then::Rest(bench.now().plus(Duration::from_secs(60)))).await.expect("rests");
     assert_eq!(rested.operation.status, OperationStatus::Waiting);
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![]));
     bench.store.hurry(held.operation.id).await.expect("answers");
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![held.operation.id]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![held.operation.id]));
     let over = bench.completed(&user("bob")).await;
     bench.store.hurry(over.operation.id).await.expect("what is over stays over");
     bench.check(&over).await;
@@ -211,13 +211,13 @@ pub async fn timers_ring_longest_first(bench: Arc<Bench>) {
         bench.note(&run, None, Then::Rest(until)).await.expect("it rests");
         operations.push(run.operation.id);
     }
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![]));
     assert_eq!(bench.store.due_next().await, Ok(Some(bench.now().plus(Duration::from_secs(10)))));
     bench.clock.advance(Duration::from_secs(20));
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![operations[1], operations[2]]));
-    assert_eq!(bench.store.due_list(1, Share::ALL).await, Ok(vec![operations[1]]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![operations[1], operations[2]]));
+    assert_eq!(bench.store.due_list(1, Share::ALL, &[]).await, Ok(vec![operations[1]]));
     bench.clock.advance(Duration::from_secs(10));
-    assert_eq!(bench.store.due_list(10, Share::ALL).await, Ok(vec![operations[1], operations[2], operations[0]]));
+    assert_eq!(bench.store.due_list(10, Share::ALL, &[]).await, Ok(vec![operations[1], operations[2], operations[0]]));
 }
 
 /// Whoever has little that is due has its turn soon, however much somebody else has that was due before.
@@ -237,7 +237,7 @@ pub async fn one_owners_flood_does_not_keep_another_waiting(bench: Arc<Bench>) {
     bench.clock.advance(Duration::from_secs(5));
     let waiting = due(&patient).await;
     bench.clock.advance(Duration::from_secs(5));
-    let look = bench.store.due_list(LOOK, Share::ALL).await.expect("the store answers");
+    let look = bench.store.due_list(LOOK, Share::ALL, &[]).await.expect("the store answers");
     assert_eq!(look.len(), LOOK, "a look is full where enough is due");
     assert!(look.contains(&waiting), "it is not among the first {LOOK} of {}", FLOOD + 1);
     let mut once = look.clone();

@@ -405,7 +405,8 @@ macro_rules! store_conformance {
                     a_message_is_new_once;
                 nodes: a_beat_is_on_record, a_new_life_is_not_draining_and_starts_anew, a_node_is_drained_and_not,
                     an_earlier_life_changes_nothing, a_silent_name_is_free, what_is_not_on_the_list_is_not_drained,
-                    nodes_are_listed_by_name_for_a_day, held_leases_are_counted, live_executors_share_the_timers;
+                    nodes_are_listed_by_name_for_a_day, held_leases_are_counted, live_executors_share_the_timers,
+                    what_another_executor_has_is_elsewhere;
                 quarantine: a_quarantine_begins_and_ends, the_end_of_a_quarantine_fences_and_rings,
                     a_quarantine_of_many_ends, the_high_water_only_grows,
                     the_high_water_jumps_without_anything_to_raise, owners_are_asked_for_again;

@@ -17,6 +17,7 @@ fn beat(name: &str, incarnation: u64) -> NodeBeat {
         roles: "http,executor".to_owned(),
         version: "1.2.3".to_owned(),
         address: "10.0.0.1:7788".to_owned(),
+        providers: vec!["docker".parse().expect("a name")],
     }
 }
 
@@ -172,4 +173,24 @@ pub async fn live_executors_share_the_timers(bench: Arc<Bench>) {
     bench.clock.advance(LIVE_FOR);
     assert_eq!(bench.node_beat(beat("c", 1)).await.share, Share::ALL, "a silent one has no part");
     assert_eq!(bench.node_beat(beat("b", 1)).await.share, share(0, 2), "until it is heard of again");
+}
+
+/// As long as it is there and an executor. A node has what it told last.
+pub async fn what_another_executor_has_is_elsewhere(bench: Arc<Bench>) {
+    let with = |name: &str, providers: &[&str]| NodeBeat {
+        providers: providers.iter().map(|provider| provider.parse().expect("a name")).collect(),
+        ..beat(name, 1)
+    };
+    let told = with("a", &["docker", "fly"]);
+    assert_eq!(bench.node_start(told.clone()).await.elsewhere, []);
+    assert_eq!(bench.nodes().await[0].beat, told);
+    let other = with("b", &["fly", "own"]);
+    assert_eq!(bench.node_start(other.clone()).await.elsewhere, with("b", &["docker"]).providers);
+    assert_eq!(bench.node_beat(told.clone()).await.elsewhere, with("a", &["own"]).providers);
+    bench.node_beat(NodeBeat { roles: "http".to_owned(), ..other.clone() }).await;
+    assert_eq!(bench.node_beat(told.clone()).await.elsewhere, [], "it runs no operations");
+    bench.node_beat(other).await;
+    assert_eq!(bench.node_beat(told.clone()).await.elsewhere, with("a", &["own"]).providers);
+    bench.clock.advance(LIVE_FOR + TICK);
+    assert_eq!(bench.node_beat(told).await.elsewhere, [], "it is gone");
 }

@@ -70,9 +70,9 @@ pub async fn the_end_of_a_quarantine_fences_and_rings(bench: Arc<Bench>) {
     let lease = made.lease().expect("it was held");
     assert_eq!(bench.store.renew(&[lease]).await, Ok(vec![false]));
 
-    let due = bench.store.due_list(10, Share::ALL).await.expect("answers");
+    let due = bench.store.due_list(10, Share::ALL, &[]).await.expect("answers");
     assert_eq!(due.len(), 2, "what is not over is due");
-    let checks = bench.store.checks_due(10).await.expect("answers");
+    let checks = bench.store.checks_due(10, &[]).await.expect("answers");
     assert_eq!(checks, [complete.reservation.instance], "what is complete is looked at");
     let (run, _) = bench.store.claim(made.operation.id, &node("b")).await.expect("answers").expect("anybody's");
     assert_eq!(run.reservation.epoch.get(), epoch + 1);

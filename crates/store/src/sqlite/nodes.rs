@@ -2,7 +2,9 @@
 
 use freehold_domain::lease::{Holder, NodeId};
 use freehold_domain::time::Timestamp;
-use freehold_engine::ports::{LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Share, StoreError};
+use freehold_engine::ports::{
+    LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Peer, Share, StoreError, elsewhere, providers_of,
+};
 use rusqlite::params;
 
 use super::db::{Columns, Db};
@@ -37,29 +39,42 @@ pub(super) fn beat(tx: Tx<'_>, beat: &NodeBeat) -> Result<NodeOrders, StoreError
 }
 
 fn put(tx: Tx<'_>, beat: &NodeBeat, started_at: Timestamp, draining: bool) -> Result<(), StoreError> {
-    let NodeBeat { holder: Holder { node, incarnation }, roles, version, address } = beat;
+    let NodeBeat { holder: Holder { node, incarnation }, roles, version, address, providers: _ } = beat;
     let (started_at, seen_at) = (started_at.as_micros(), tx.now().as_micros());
     tx.run(
-        "INSERT OR REPLACE INTO nodes (node, incarnation, roles, version, address, started_at, seen_at, draining) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        params![node.as_str(), incarnation.cast_signed(), roles, version, address, started_at, seen_at, draining],
+        "INSERT OR REPLACE INTO nodes (node, incarnation, roles, version, address, started_at, seen_at, draining, \
+             providers) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            node.as_str(),
+            incarnation.cast_signed(),
+            roles,
+            version,
+            address,
+            started_at,
+            seen_at,
+            draining,
+            beat.providers_on_record()
+        ],
     )?;
     Ok(())
 }
 
 fn orders(tx: Tx<'_>, beat: &NodeBeat, superseded: bool) -> Result<NodeOrders, StoreError> {
     let now = tx.now();
-    let all = tx.all("SELECT node, roles, seen_at, draining FROM nodes", [], |row| {
-        Ok((row.text()?.to_owned(), row.text()?.to_owned(), row.number()?, row.number()? != 0))
+    let all = tx.all("SELECT node, roles, providers, seen_at, draining FROM nodes", [], |row| {
+        let (node, roles, providers) = (row.text()?.to_owned(), row.text()?.to_owned(), row.text()?.to_owned());
+        Ok((node, roles, providers, row.number()?, row.number()? != 0))
     })?;
     let name = beat.holder.node.as_str();
-    let draining = !superseded && all.iter().any(|(node, _, _, draining)| node == name && *draining);
-    let there = all
+    let draining = !superseded && all.iter().any(|(node, _, _, _, draining)| node == name && *draining);
+    let there: Vec<Peer<'_>> = all
         .iter()
-        .filter(|(_, _, seen_at, draining)| *seen_at > before(now, LIVE_FOR) && !draining)
-        .map(|(node, roles, _, _)| (node.as_str(), roles.as_str()));
-    let share = if superseded { Share::ALL } else { Share::among(name, there) };
-    Ok(NodeOrders { draining, superseded, share, now })
+        .filter(|(_, _, _, seen_at, draining)| *seen_at > before(now, LIVE_FOR) && !draining)
+        .map(|(node, roles, providers, _, _)| Peer { node, roles, providers })
+        .collect();
+    let share = if superseded { Share::ALL } else { Share::among(name, &there) };
+    Ok(NodeOrders { draining, superseded, share, elsewhere: elsewhere(beat, &there), now })
 }
 
 /// The moment so long before another, in microseconds.
@@ -76,13 +91,14 @@ pub(super) const HELD: &str = "\
 pub(super) fn list(db: Db<'_>, now: Timestamp) -> Result<Vec<NodeRecord>, StoreError> {
     let held = db.all(HELD, [now.as_micros()], |row| Ok((row.text()?.to_owned(), row.count::<u64>()?)))?;
     let columns = "\
-        SELECT node, incarnation, roles, version, address, started_at, seen_at, draining FROM nodes \
+        SELECT node, incarnation, roles, version, address, providers, started_at, seen_at, draining FROM nodes \
         WHERE seen_at > ?1 ORDER BY node";
     db.all(columns, [before(now, LISTED_FOR)], |row| {
         let holder = Holder { node: row.parsed()?, incarnation: row.number()?.cast_unsigned() };
         let (roles, version, address) = (row.text()?.to_owned(), row.text()?.to_owned(), row.text()?.to_owned());
         let operations = held.iter().find(|(node, _)| node == holder.node.as_str()).map_or(0, |(_, count)| *count);
-        let beat = NodeBeat { holder, roles, version, address };
+        let providers = providers_of(row.text()?).collect();
+        let beat = NodeBeat { holder, roles, version, address, providers };
         Ok(NodeRecord { beat, started_at: row.time()?, seen_at: row.time()?, draining: row.number()? != 0, operations })
     })
 }

@@ -214,7 +214,7 @@ impl Store for SqliteStore {
         }
     }
 
-    async fn due_list(&self, limit: usize, _: Share) -> Result<Vec<OperationId>, StoreError> {
+    async fn due_list(&self, limit: usize, _: Share, _: &[ProviderName]) -> Result<Vec<OperationId>, StoreError> {
         let now = self.desk.clock.now();
         self.point(|db| timers::due(db, now, limit))
     }
@@ -223,7 +223,7 @@ impl Store for SqliteStore {
         self.point(timers::due_next)
     }
 
-    async fn checks_due(&self, limit: usize) -> Result<Vec<InstanceId>, StoreError> {
+    async fn checks_due(&self, limit: usize, _: &[ProviderName]) -> Result<Vec<InstanceId>, StoreError> {
         let now = self.desk.clock.now();
         self.point(|db| timers::to_check(db, now, limit))
     }

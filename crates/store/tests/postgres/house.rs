@@ -194,7 +194,7 @@ async fn is_the_same(house: &House, url: &Url) {
     assert_eq!(new.unresolved_summary().await, old.unresolved_summary().await);
     assert_eq!(new.due_next().await, old.due_next().await);
     assert_eq!(new.latest_at().await, old.latest_at().await);
-    assert_eq!(new.checks_due(5_000).await.map(sorted), old.checks_due(5_000).await.map(sorted));
+    assert_eq!(new.checks_due(5_000, &[]).await.map(sorted), old.checks_due(5_000, &[]).await.map(sorted));
     let named = ("process".parse().expect("a name"), "legacy-app");
     assert_eq!(new.instance_named(&named.0, named.1).await, old.instance_named(&named.0, named.1).await);
     let keyed = user("keyed");
@@ -213,7 +213,7 @@ fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
 async fn goes_on(house: &House, url: &Url) {
     let new = house.postgres(url);
     house.clock.advance(Duration::from_secs(600));
-    let due = new.due_list(5_000, Share::ALL).await.expect("answers");
+    let due = new.due_list(5_000, Share::ALL, &[]).await.expect("answers");
     assert!(due.len() > 700, "{}", due.len());
     for operation in due.iter().take(20) {
         let (run, lease) = new.claim(*operation, &node("b")).await.expect("answers").expect("anybody's");

@@ -64,6 +64,7 @@ pub const SCHEMA: Schema = Schema {
     migrations: &[
         Migration { version: 1, name: "registry", sql: include_str!("0001_registry.sql"), works_from: 1 },
         Migration { version: 2, name: "house", sql: include_str!("0002_house.sql"), works_from: 1 },
+        Migration { version: 3, name: "providers", sql: include_str!("0003_providers.sql"), works_from: 1 },
     ],
 };
 

@@ -223,16 +223,21 @@ impl Store for PostgresStore {
         self.returned(node, incarnation).await
     }
 
-    async fn due_list(&self, limit: usize, share: Share) -> Result<Vec<OperationId>, StoreError> {
-        self.due(limit, share).await
+    async fn due_list(
+        &self,
+        limit: usize,
+        share: Share,
+        elsewhere: &[ProviderName],
+    ) -> Result<Vec<OperationId>, StoreError> {
+        self.due(limit, share, elsewhere).await
     }
 
     async fn due_next(&self) -> Result<Option<Timestamp>, StoreError> {
         self.next_due().await
     }
 
-    async fn checks_due(&self, limit: usize) -> Result<Vec<InstanceId>, StoreError> {
-        self.checks(limit).await
+    async fn checks_due(&self, limit: usize, elsewhere: &[ProviderName]) -> Result<Vec<InstanceId>, StoreError> {
+        self.checks(limit, elsewhere).await
     }
 
     async fn stuck_list(&self, before: Timestamp, limit: usize) -> Result<Vec<Stuck>, StoreError> {

@@ -2,6 +2,7 @@
 //! owner's flood delays the owners of its own part only.
 
 use freehold_domain::ids::{InstanceId, OperationId};
+use freehold_domain::lease::ProviderName;
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{Share, StoreError, Stuck, UnresolvedSummary};
 use tokio_postgres::types::Type;
@@ -38,6 +39,9 @@ pub(super) const DUE: &str = concat!(
         SELECT o.id, o.due_at, row_number() OVER (ORDER BY o.due_at) AS turn FROM ( \
             SELECT x.id, x.due_at FROM freehold_registry.operations x \
             WHERE x.shard = p.shard AND x.due_at IS NOT NULL AND x.due_at <= p.until \
+                AND (cardinality($8::text[]) = 0 OR NOT EXISTS ( \
+                    SELECT 1 FROM freehold_registry.reservations r WHERE r.context_id = x.context_id \
+                        AND r.instance_id = x.instance_id AND r.provider = ANY ($8::text[]))) \
             ORDER BY x.due_at LIMIT $5::bigint) o) d \
      ORDER BY CASE WHEN p.mine THEN d.turn ELSE d.turn * $7::bigint END, d.due_at LIMIT $6::bigint"
 );
@@ -53,7 +57,8 @@ pub(super) const CHECKS: &str = concat!(
     now_or_given!(),
     " AS now), due AS MATERIALIZED ( \
         SELECT r.context_id, r.instance_id, r.check_at FROM freehold_registry.reservations r \
-        WHERE r.check_at IS NOT NULL AND r.check_at <= (SELECT now FROM t) ORDER BY r.check_at LIMIT $2::bigint \
+        WHERE r.check_at IS NOT NULL AND r.check_at <= (SELECT now FROM t) \
+            AND NOT r.provider = ANY ($4::text[]) ORDER BY r.check_at LIMIT $2::bigint \
         FOR UPDATE SKIP LOCKED), \
      put_off AS ( \
         UPDATE freehold_registry.reservations r SET check_at = (SELECT now FROM t) + $3::bigint FROM due d \
@@ -81,13 +86,23 @@ const MADE_AT: &str = "\
     SELECT (extract(epoch FROM applied_at) * 1000000)::bigint FROM freehold_registry.freehold_schema_migrations \
     WHERE version = 1";
 
+fn names(providers: &[ProviderName]) -> Vec<String> {
+    providers.iter().map(ToString::to_string).collect()
+}
+
 fn parts() -> impl Iterator<Item = i16> {
     (0..SHARDS).map(i16::from)
 }
 
 impl PostgresStore {
-    /// Operations whose timer has rung: at once those of `share`, and those that others left.
-    pub(super) async fn due(&self, limit: usize, share: Share) -> Result<Vec<OperationId>, StoreError> {
+    /// Operations whose timer has rung: at once those of `share`, and those that others left; none of the providers that
+    /// only others have.
+    pub(super) async fn due(
+        &self,
+        limit: usize,
+        share: Share,
+        elsewhere: &[ProviderName],
+    ) -> Result<Vec<OperationId>, StoreError> {
         let mine: Vec<bool> = (0..SHARDS).map(|shard| share.has(u32::from(shard))).collect();
         let args = Args::default()
             .number_or_null(self.desk.time.given())
@@ -96,7 +111,8 @@ impl PostgresStore {
             .column(mine, Type::BOOL_ARRAY)
             .number(OF_A_PART.max(i64::try_from(limit / usize::from(SHARDS)).unwrap_or(i64::MAX)))
             .limit(limit.min(super::lists::LIST_MAX))
-            .number(OTHERS_TURNS);
+            .number(OTHERS_TURNS)
+            .column(names(elsewhere), Type::TEXT_ARRAY);
         all(&self.rows(DUE, args).await?, |columns| columns.id())
     }
 
@@ -107,11 +123,15 @@ impl PostgresStore {
     }
 
     /// Complete instances to look at, longest overdue first. Nobody else is told of them for a while.
-    pub(super) async fn checks(&self, limit: usize) -> Result<Vec<InstanceId>, StoreError> {
+    pub(super) async fn checks(&self, limit: usize, elsewhere: &[ProviderName]) -> Result<Vec<InstanceId>, StoreError> {
         let given = self.desk.time.given();
         // By a test's clock a check is not put off: its time stands still.
         let put_off = if given.is_some() { 0 } else { CHECK_LEFT_FOR };
-        let args = Args::default().number_or_null(given).limit(limit.min(super::lists::LIST_MAX)).number(put_off);
+        let args = Args::default()
+            .number_or_null(given)
+            .limit(limit.min(super::lists::LIST_MAX))
+            .number(put_off)
+            .column(names(elsewhere), Type::TEXT_ARRAY);
         all(&self.desk.write_again(CHECKS, &args).await?, |columns| columns.id())
     }
 

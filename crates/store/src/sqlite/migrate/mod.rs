@@ -33,6 +33,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "records", sql: include_str!("../migrations/0002_records.sql") },
     Migration { version: 3, name: "nodes", sql: include_str!("../migrations/0003_nodes.sql") },
     Migration { version: 4, name: "house", sql: include_str!("../migrations/0004_house.sql") },
+    Migration { version: 5, name: "providers", sql: include_str!("../migrations/0005_providers.sql") },
 ];
 
 /// "Freehold database" in the file's header (`application_id`): the letters FRHD.

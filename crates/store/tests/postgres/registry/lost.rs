@@ -100,7 +100,7 @@ fn a_guard_that_is_stuck_holds_up_its_own_context_only() {
         // Nothing is left that waits, and what was blocked is done now.
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
         assert_eq!(place.sql(waiting).as_deref(), Ok("0"));
-        let instance = bench.store.due_list(10, freehold_engine::ports::Share::ALL).await.expect("answers");
+        let instance = bench.store.due_list(10, freehold_engine::ports::Share::ALL, &[]).await.expect("answers");
         assert!(instance.is_empty());
         trail(bench.store.as_ref()).await;
     });

@@ -69,10 +69,10 @@ fn nothing_reads_a_whole_table_to_find_a_row() {
         store.renew(&[run.lease().expect("held")]).await.expect("answers");
         bench.release_untouched(&run).await;
         store.hurry(run.operation.id).await.expect("answers");
-        store.due_list(64, Share::ALL).await.expect("answers");
-        store.due_list(64, Share { index: 1, of: 3 }).await.expect("answers");
+        store.due_list(64, Share::ALL, &[]).await.expect("answers");
+        store.due_list(64, Share { index: 1, of: 3 }, &[]).await.expect("answers");
         store.due_next().await.expect("answers");
-        store.checks_due(64).await.expect("answers");
+        store.checks_due(64, &[]).await.expect("answers");
         store.stuck_list(bench.now(), 10).await.expect("answers");
         store.instance_describe(instance).await.expect("answers");
         store.operation_describe(run.operation.id).await.expect("answers");
