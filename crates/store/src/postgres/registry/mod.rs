@@ -1,7 +1,7 @@
 //! The registry in PostgreSQL: one for any number of nodes.
 //!
-//! Read in this order: `0001_registry.sql` (what there is), `loaded` (how a run is read), `writes` (how a change is
-//! written), `port` (which sentence each method is).
+//! Read in this order: `0001_registry.sql` (what there is), `loaded` (how a run is read), `writes` and `statement` (how a
+//! change is written), `port` (which sentence each method is).
 //!
 //! - **Read, decide, write.** A sentence reads the rows of a context in one statement, lets the domain decide, and writes
 //!   what follows in one statement that takes effect only if the context's guard is still at the version that was read.
@@ -29,6 +29,7 @@ mod port;
 mod probe;
 mod quarantine;
 mod rows;
+mod statement;
 mod time;
 mod timers;
 mod writes;

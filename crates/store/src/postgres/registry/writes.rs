@@ -1,8 +1,7 @@
 //! How a change is written: in one statement that takes effect only if the guard is still at the version that was read,
 //! and many changes in one statement, each under its own guard.
 //!
-//! - A statement locks the guards of its changes first and leaves out those that somebody else has: it never waits for one
-//!   while it has another. Whoever is left out reads again.
+//! - The statement is in `statement.rs`. It leaves out whose guard somebody else has: whoever is left out reads again.
 //! - A rule of the schema that refuses one change refuses the statement; then each of its changes goes by itself.
 //! - Where the answer is lost, every guard is raised: what was sent and has not happened cannot happen any more. Raising
 //!   is a commit of its own behind everything that happened before it, so what is on record then is as durable as it is.
@@ -17,14 +16,15 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::types::Type;
 
 use super::batcher::{Asked, Batcher, Unanswered};
-use super::columns::{columns, names, source};
+use super::columns::source;
 use super::guard::Guard;
 use super::loaded::Loaded;
 use super::rows::{
     self, AuditRow, AuditRows, Columns, LeakRow, LeakRows, OperationRow, OperationRows, ReservationRow,
     ReservationRows, ResolvedRow, ResolvedRows,
 };
-use super::time::patience;
+use super::statement::{GuardRow, GuardRows, Guards, Shape};
+use super::time::{now, patience};
 use super::{Desk, PAUSE_MAX, of_write, shard};
 use crate::postgres::args::{Args, Id};
 use crate::postgres::pool::Trouble;
@@ -41,29 +41,24 @@ const WRITERS: usize = 2;
 /// How many calls' time the question what became of a change may take.
 const SETTLE_CALLS: u32 = 2;
 
-columns! {
-    /// A guard: the version that it must have, and what it has from then on.
-    GuardRow in GuardRows {
-        context_id: Id = "uuid",
-        seen: i64 = "bigint",
-        owner: String = "text",
-        assigned_user: String = "text",
-        shard: i16 = "smallint",
-        commit_id: Id = "uuid",
-        audit_seq: i64 = "bigint",
-        audit_head: Vec<u8> = "bytea",
-    }
-}
-
 /// A change on its way.
 #[derive(Clone)]
 pub(super) struct Write {
     guard: GuardRow,
-    reservation: Option<ReservationRow>,
-    operations: Vec<OperationRow>,
+    /// What is on record from then on, and was not before.
+    begun: RunRows,
+    /// What was on record before. Where one operation takes the place of another, it is the one that was replaced.
+    changed: RunRows,
     lines: Vec<AuditRow>,
     leak: Option<LeakRow>,
     resolved: Option<ResolvedRow>,
+}
+
+/// What is written of a run.
+#[derive(Clone, Default)]
+struct RunRows {
+    reservation: Option<ReservationRow>,
+    operation: Option<OperationRow>,
 }
 
 /// What a write came to.
@@ -91,11 +86,12 @@ impl Write {
         let route = if buried { route.as_ref() } else { new_route.as_ref().or(route.as_ref()) };
         let with_spec = after.reservation.spec != before.reservation.spec;
         let epoch = after.reservation.epoch.get();
-        let mut operations = Vec::new();
-        if let Some(replaced) = replaced {
-            operations.push(rows::operation(id, *shard, epoch, replaced, None, None)?);
-        }
-        operations.push(rows::operation(id, *shard, epoch, &after.operation, None, answer)?);
+        let operation = rows::operation(id, *shard, epoch, &after.operation, None, answer)?;
+        let replaced = replaced.as_ref().map(|replaced| rows::operation(id, *shard, epoch, replaced, None, None));
+        let (begun, changed) = match after.operation.id == before.operation.id {
+            true => (None, Some(operation)),
+            false => (Some(operation), replaced.transpose()?),
+        };
         let at = events.last().map_or(after.reservation.updated_at, |event| event.at);
         let instance_id = Id(*after.reservation.instance.as_bytes());
         let (mut opened, mut resolved) = (None, None);
@@ -115,8 +111,11 @@ impl Write {
             None => {}
         }
         let mut write = Self::under(guard, context, events)?;
-        write.reservation = Some(rows::reservation(id, &after.reservation, route, with_spec)?);
-        write.operations = operations;
+        write.begun.operation = begun;
+        write.changed = RunRows {
+            reservation: Some(rows::reservation(id, &after.reservation, route, with_spec)?),
+            operation: changed,
+        };
         write.leak = opened;
         write.resolved = resolved;
         Ok(write)
@@ -132,9 +131,11 @@ impl Write {
         let Change { run, replaced: _, route: _, leak: _, events } = change;
         let context = &run.reservation.context;
         let mut write = Self::under(guard, context, events)?;
-        write.reservation = Some(rows::reservation(guard.context_id, &run.reservation, None, true)?);
         let (shard, epoch) = (shard(context.owner()), run.reservation.epoch.get());
-        write.operations = vec![rows::operation(guard.context_id, shard, epoch, &run.operation, key, None)?];
+        write.begun = RunRows {
+            reservation: Some(rows::reservation(guard.context_id, &run.reservation, None, true)?),
+            operation: Some(rows::operation(guard.context_id, shard, epoch, &run.operation, key, None)?),
+        };
         Ok(write)
     }
 
@@ -167,8 +168,8 @@ impl Write {
                 audit_seq: rows::count(seq),
                 audit_head: head.to_vec(),
             },
-            reservation: None,
-            operations: Vec::new(),
+            begun: RunRows::default(),
+            changed: RunRows::default(),
             lines,
             leak: None,
             resolved: None,
@@ -193,156 +194,17 @@ fn chance() -> Result<[u8; 16], StoreError> {
     Ok(id)
 }
 
-/// Which guards a statement is for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guards {
-    /// Of contexts that are not on record.
-    New,
-    /// Of several that are: whoever is held by somebody else is left out.
-    Several,
-    /// Of one that is: whoever holds it is waited for, holding nothing.
-    One,
-}
-
-/// The text of the statement.
-fn statement(guards: Guards, leaks: bool) -> String {
-    let mut arg = 1;
-    let want = source("w", GuardRows::COLUMNS, &mut arg);
-    let skip = if guards == Guards::Several { " SKIP LOCKED" } else { "" };
-    let guard = match guards {
-        Guards::New => "\
-            guard AS ( \
-                INSERT INTO freehold_registry.contexts AS c (context_id, owner, assigned_user, shard, version, \
-                    commit_id, audit_seq, audit_head) \
-                SELECT w.context_id, w.owner, w.assigned_user, w.shard, 1, w.commit_id, w.audit_seq, w.audit_head \
-                FROM want w ORDER BY w.context_id ON CONFLICT (context_id) DO NOTHING RETURNING c.context_id)"
-            .to_owned(),
-        Guards::Several | Guards::One => format!(
-            "free AS MATERIALIZED ( \
-                SELECT c.context_id FROM freehold_registry.contexts c JOIN want w ON w.context_id = c.context_id \
-                WHERE c.version = w.seen FOR UPDATE OF c{skip}), \
-            guard AS ( \
-                UPDATE freehold_registry.contexts c \
-                SET version = c.version + 1, commit_id = w.commit_id, audit_seq = w.audit_seq, \
-                    audit_head = w.audit_head \
-                FROM want w JOIN free f ON f.context_id = w.context_id \
-                WHERE c.context_id = w.context_id AND c.version = w.seen RETURNING c.context_id)"
-        ),
-    };
-    let insert = |table: &str, columns: &[(&str, &str)], arg: &mut usize, order: &str, conflict: &str| {
-        format!(
-            "INSERT INTO freehold_registry.{table} AS t ({}) SELECT {} FROM {} \
-             JOIN guard g ON g.context_id = n.context_id ORDER BY {order} {conflict}",
-            names("", columns),
-            names("n.", columns),
-            source("n", columns, arg),
-        )
-    };
-    let set = |columns: &[(&str, &str)], except: &[&str]| {
-        let set = columns.iter().map(|(name, _)| *name).filter(|name| !except.contains(name));
-        set.map(|name| format!("{name} = EXCLUDED.{name}")).collect::<Vec<_>>().join(", ")
-    };
-    let reservations = {
-        let fixed = [
-            "context_id",
-            "instance_id",
-            "provider",
-            "tier",
-            "price_version",
-            "regions",
-            "named",
-            "started_at",
-            "spec",
-            "route_endpoint",
-            "route_epoch",
-            "route_tombstone_at",
-        ];
-        // NoRevive, a second time: what is buried stays buried.
-        let conflict = format!(
-            "ON CONFLICT (context_id, instance_id) DO UPDATE SET {}, \
-                spec = COALESCE(EXCLUDED.spec, t.spec), \
-                route_endpoint = CASE WHEN t.route_tombstone_at IS NULL THEN EXCLUDED.route_endpoint END, \
-                route_epoch = CASE WHEN t.route_tombstone_at IS NULL THEN EXCLUDED.route_epoch END, \
-                route_tombstone_at = COALESCE(t.route_tombstone_at, EXCLUDED.route_tombstone_at)",
-            set(ReservationRows::COLUMNS, &fixed)
-        );
-        insert("reservations", ReservationRows::COLUMNS, &mut arg, "n.context_id, n.instance_id", &conflict)
-    };
-    let operations = {
-        let fixed = [
-            "context_id",
-            "id",
-            "instance_id",
-            "shard",
-            "kind",
-            "deadline",
-            "spec",
-            "request_id",
-            "started_at",
-            "key_scope",
-            "key_fingerprint",
-            "answer_status",
-            "answer_body",
-        ];
-        // An answer is kept where a key may ask for it again, and the first one stays.
-        let conflict = format!(
-            "ON CONFLICT (context_id, id) DO UPDATE SET {}, \
-                answer_status = CASE WHEN t.key_scope IS NOT NULL AND t.answer_status IS NULL \
-                    THEN EXCLUDED.answer_status ELSE t.answer_status END, \
-                answer_body = CASE WHEN t.key_scope IS NOT NULL AND t.answer_status IS NULL \
-                    THEN EXCLUDED.answer_body ELSE t.answer_body END",
-            set(OperationRows::COLUMNS, &fixed)
-        );
-        insert("operations", OperationRows::COLUMNS, &mut arg, "n.context_id, n.id", &conflict)
-    };
-    let lines = insert("audit", AuditRows::COLUMNS, &mut arg, "n.context_id, n.seq", "");
-    let leaks = if leaks {
-        let opened = insert("leaks", LeakRows::COLUMNS, &mut arg, "n.context_id, n.id", "");
-        let resolved = source("n", ResolvedRows::COLUMNS, &mut arg);
-        format!(
-            ", opened AS ({opened}), resolved AS ( \
-                UPDATE freehold_registry.leaks l SET resolved_at = n.resolved_at \
-                FROM {resolved} JOIN guard g ON g.context_id = n.context_id \
-                WHERE l.context_id = n.context_id AND l.instance_id = n.instance_id AND l.resolved_at IS NULL)"
-        )
-    } else {
-        String::new()
-    };
-    format!(
-        "WITH want AS MATERIALIZED (SELECT w.*, {} AS patience FROM {want}), {guard}, reserved AS ({reservations}), \
-         worked AS ({operations}), told AS ({lines}){leaks} SELECT context_id FROM guard",
-        patience!()
-    )
-}
-
-/// The statements, by guards and with leaks or without.
-static STATEMENTS: LazyLock<[String; 6]> = LazyLock::new(|| {
-    let text = |number: usize| {
-        let guards = [Guards::New, Guards::Several, Guards::One][number / 2];
-        statement(guards, number % 2 == 1)
-    };
-    std::array::from_fn(text)
-});
-
-fn text_of(guards: Guards, leaks: bool) -> &'static str {
-    let row = match guards {
-        Guards::New => 0,
-        Guards::Several => 2,
-        Guards::One => 4,
-    };
-    &STATEMENTS[row + usize::from(leaks)]
-}
-
 /// Raises guards whatever they are at, and says what they were at and who changed them last.
 static RAISE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "INSERT INTO freehold_registry.contexts AS c (context_id, owner, assigned_user, shard, version, commit_id, \
             audit_seq, audit_head) \
-         SELECT w.context_id, w.owner, w.assigned_user, w.shard, 1, $9::uuid, 0, $10::bytea \
+         SELECT w.context_id, w.owner, w.assigned_user, w.shard, {}, $9::uuid, 0, $10::bytea \
          FROM {} WHERE {} <> '' AND (w.seen = 0 OR EXISTS ( \
             SELECT 1 FROM freehold_registry.contexts e WHERE e.context_id = w.context_id)) ORDER BY w.context_id \
          ON CONFLICT (context_id) DO UPDATE SET version = c.version + 1 \
          RETURNING c.context_id, c.version - 1, c.commit_id",
+        now!(),
         source("w", GuardRows::COLUMNS, &mut 1),
         patience!()
     )
@@ -436,9 +298,14 @@ struct Refused;
 
 /// Writes changes of different contexts in one statement. Answers what became of each.
 async fn commit(desk: &Desk, guards: Guards, writes: &[Write]) -> Result<Vec<Outcome>, Refused> {
-    let leaks = writes.iter().any(|write| write.leak.is_some() || write.resolved.is_some());
+    let shape = Shape {
+        guards,
+        begins: writes.iter().any(|write| write.begun.operation.is_some()),
+        changes: writes.iter().any(|write| write.changed.reservation.is_some()),
+        leaks: writes.iter().any(|write| write.leak.is_some() || write.resolved.is_some()),
+    };
     let began = Instant::now();
-    let attempt = desk.database.attempt(desk.within(), text_of(guards, leaks), &args(writes, leaks)).await;
+    let attempt = desk.database.attempt(desk.within(), shape.text(), &args(writes, shape)).await;
     match attempt {
         Ok(written) => {
             if let Some(watch) = desk.options.watch_commits.as_ref().filter(|_| !written.is_empty()) {
@@ -471,19 +338,27 @@ async fn commit(desk: &Desk, guards: Guards, writes: &[Write]) -> Result<Vec<Out
     }
 }
 
-fn args(writes: &[Write], leaks: bool) -> Args {
+/// The arguments of a statement, in the order of its text.
+fn args(writes: &[Write], shape: Shape) -> Args {
     let mut guards = GuardRows::default();
-    let (mut reservations, mut operations) = (ReservationRows::default(), OperationRows::default());
+    let (mut begun, mut begun_work) = (ReservationRows::default(), OperationRows::default());
+    let (mut changed, mut changed_work) = (ReservationRows::default(), OperationRows::default());
     let (mut lines, mut opened, mut resolved) = (AuditRows::default(), LeakRows::default(), ResolvedRows::default());
     for write in writes.iter().cloned() {
         guards.push(write.guard);
-        write.reservation.into_iter().for_each(|row| reservations.push(row));
-        write.operations.into_iter().for_each(|row| operations.push(row));
+        write.begun.reservation.into_iter().for_each(|row| begun.push(row));
+        write.begun.operation.into_iter().for_each(|row| begun_work.push(row));
+        write.changed.reservation.into_iter().for_each(|row| changed.push(row));
+        write.changed.operation.into_iter().for_each(|row| changed_work.push(row));
         write.lines.into_iter().for_each(|row| lines.push(row));
         write.leak.into_iter().for_each(|row| opened.push(row));
         write.resolved.into_iter().for_each(|row| resolved.push(row));
     }
-    let args = lines.args(operations.args(reservations.args(guards.args(Args::default()))));
+    let Shape { guards: _, begins, changes, leaks } = shape;
+    let args = guards.args(Args::default());
+    let args = if begins { begun_work.args(begun.args(args)) } else { args };
+    let args = if changes { changed_work.args(changed.args(args)) } else { args };
+    let args = lines.args(args);
     if leaks { resolved.args(opened.args(args)) } else { args }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_domain::lease::LeaseTerm;
+use freehold_domain::reservation::FrozenSpec;
 use freehold_engine::ports::{AdmitRefused, Admitted, DestroyAccepted, Store, StoreError};
 use freehold_store::PostgresStore;
 use freehold_store::conformance::{Bench, TERM, TestClock, key, lease, member, node as holder, user};
@@ -202,4 +203,25 @@ fn without_the_guards_version_both_hold_the_lease() {
         renewed_then_claimed(&place, &bench).await
     });
     assert_eq!(granted, (true, true), "nobody noticed");
+}
+
+/// Whoever read an owner's context before it was anonymised must not write into the one that the owner has afterwards.
+#[test]
+fn a_guard_that_begins_again_is_at_no_version_of_the_one_before() {
+    let place = Place::new();
+    block_on(async {
+        let bench = bench(&place.url);
+        let version = || -> i64 {
+            let said = place.sql("SELECT version FROM freehold_registry.contexts WHERE owner = 'user:alice'");
+            said.expect("answers").trim().parse().expect("a number")
+        };
+        let alice = user("alice");
+        bench.release_untouched(&bench.taken(&alice).await).await;
+        let before = version();
+        let pseudonym = "user:nobody".parse().expect("an owner");
+        let renamed = bench.store.owner_anonymize(alice.owner(), &pseudonym, FrozenSpec(b"{}".as_slice().into())).await;
+        assert_eq!(renamed, Ok(Ok(1)));
+        bench.taken(&alice).await;
+        assert!(version() > before, "{} was at {before} before", version());
+    });
 }
