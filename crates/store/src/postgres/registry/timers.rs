@@ -15,15 +15,15 @@ use crate::postgres::args::Args;
 use crate::shared::fields::Fields as _;
 use crate::shared::json;
 
-/// How many operations of one part one look takes.
-const OF_A_PART: i64 = 64;
+/// How many operations of one part a look reads at first: where much is due everywhere, that is enough.
+const OF_A_PART: i64 = 16;
 
 /// How long nodes leave to each other what is due in the parts that the other begins with, in microseconds.
 const LEFT_FOR: i64 = 1_000_000;
 
 /// How much seldomer than its own parts a node takes what others left: where everything waits for long, nodes that look at
 /// the same time are told of different operations, and what nobody begins with still has its turn.
-const OTHERS_TURNS: i64 = 4;
+const OTHERS_TURNS: i64 = 16;
 
 /// How long a check that one node was told of is not told to another, in microseconds.
 const CHECK_LEFT_FOR: i64 = 15_000_000;
@@ -35,7 +35,7 @@ pub(super) const DUE: &str = concat!(
      part AS MATERIALIZED ( \
         SELECT s.shard, s.mine, CASE WHEN s.mine THEN t.now ELSE t.now - $2::bigint END AS until \
         FROM t, unnest($3::smallint[], $4::boolean[]) AS s(shard, mine)) \
-     SELECT d.id FROM part p CROSS JOIN LATERAL ( \
+     SELECT d.id, d.turn FROM part p CROSS JOIN LATERAL ( \
         SELECT o.id, o.due_at, row_number() OVER (ORDER BY o.due_at) AS turn FROM ( \
             SELECT x.id, x.due_at FROM freehold_registry.operations x \
             WHERE x.shard = p.shard AND x.due_at IS NOT NULL AND x.due_at <= p.until \
@@ -103,17 +103,35 @@ impl PostgresStore {
         share: Share,
         elsewhere: &[ProviderName],
     ) -> Result<Vec<OperationId>, StoreError> {
+        let limit = limit.min(super::lists::LIST_MAX);
+        let of_a_part = OF_A_PART.max(i64::try_from(limit / usize::from(SHARDS)).unwrap_or(i64::MAX));
+        let mut due = self.front(limit, share, elsewhere, of_a_part).await?;
+        // Where few parts have much, they have more than was read of them.
+        if due.len() < limit && due.iter().any(|(_, turn)| *turn == of_a_part) {
+            due = self.front(limit, share, elsewhere, i64::try_from(limit).unwrap_or(i64::MAX)).await?;
+        }
+        Ok(due.into_iter().map(|(operation, _)| operation).collect())
+    }
+
+    /// The first of what is due, with the turn that each has in its part; of each part so many at the most.
+    async fn front(
+        &self,
+        limit: usize,
+        share: Share,
+        elsewhere: &[ProviderName],
+        of_a_part: i64,
+    ) -> Result<Vec<(OperationId, i64)>, StoreError> {
         let mine: Vec<bool> = (0..SHARDS).map(|shard| share.has(u32::from(shard))).collect();
         let args = Args::default()
             .number_or_null(self.desk.time.given())
             .number(LEFT_FOR)
             .column(parts().collect(), Type::INT2_ARRAY)
             .column(mine, Type::BOOL_ARRAY)
-            .number(OF_A_PART.max(i64::try_from(limit / usize::from(SHARDS)).unwrap_or(i64::MAX)))
-            .limit(limit.min(super::lists::LIST_MAX))
+            .number(of_a_part)
+            .limit(limit)
             .number(OTHERS_TURNS)
             .column(names(elsewhere), Type::TEXT_ARRAY);
-        all(&self.rows(DUE, args).await?, |columns| columns.id())
+        all(&self.rows(DUE, args).await?, |columns| Ok((columns.id()?, columns.number()?)))
     }
 
     /// When the next timer rings.
