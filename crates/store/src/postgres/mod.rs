@@ -1,7 +1,7 @@
 //! PostgreSQL, directly or behind a pooler in transaction mode.
 //!
-//! - No statement is prepared by name and no session keeps anything: each call is one statement that is a transaction by
-//!   itself, so any connection does for any call.
+//! - No session keeps anything that another would lack: each call is one statement that is a transaction by itself, so any
+//!   connection does for any call. Statements are prepared by name only in sessions of our own, see `session.rs`.
 //! - Nothing is connected before it is needed. A server starts while its database is away; the schema is brought up to
 //!   date at the first contact.
 //! - A call is bounded. What nobody waits for any more ends by itself in the database, and keeps its connection from
@@ -15,6 +15,7 @@ pub mod migrate;
 mod pool;
 pub mod records;
 pub mod registry;
+mod session;
 mod tls;
 mod url;
 

@@ -15,8 +15,8 @@ use tokio_postgres::Row;
 use super::args::Args;
 use super::error::{self, Meaning, meaning, of_records, words};
 use super::migrate::{self, MigrateError, Schema};
-use super::tls;
 use super::url::{ConnectError, Url};
+use super::{session, tls};
 
 /// How long a connection may take to be there: less than a call, so that a place that is away is said to be.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -86,6 +86,7 @@ impl Database {
         let pool = Pool::builder(Manager::from_config(config, tls, recycling))
             .max_size(options.connections.max(1))
             .timeouts(timeouts)
+            .post_create(session::look(CONNECT_WITHIN))
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| ConnectError::Tls(error.to_string()))?;
@@ -326,7 +327,7 @@ struct Lent {
 impl Lent {
     async fn query(&self, sql: &str, args: &Args) -> Result<Vec<Row>, tokio_postgres::Error> {
         match &self.object {
-            Some(object) => object.query_typed(sql, &args.typed()).await,
+            Some(object) => session::query(object, sql, args).await,
             None => Ok(Vec::new()),
         }
     }

@@ -1,5 +1,6 @@
 //! A wire to the database that loses what it is told to lose.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -64,15 +65,16 @@ impl Wire {
 
     async fn carry(self, mut client: TcpStream, mut server: TcpStream) {
         let (mut asked, mut answered) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+        let mut names = Names::default();
         loop {
             tokio::select! {
                 read = client.read(&mut asked) => {
                     let Ok(size @ 1..) = read else { return };
                     let bytes = &asked[..size];
-                    let says = |words: &[u8]| bytes.windows(words.len()).any(|part| part == words);
-                    let is_write = says(b"want") && says(b"guard");
+                    let run = names.run(bytes);
+                    let is_write = run.contains(&Statement::Write);
                     self.writes.fetch_add(u32::from(is_write), Ordering::SeqCst);
-                    self.looks.fetch_add(u32::from(says(b"k.key_scope = w.scope")), Ordering::SeqCst);
+                    self.looks.fetch_add(u32::from(run.contains(&Statement::Look)), Ordering::SeqCst);
                     let fate = if is_write { self.next.swap(PASS, Ordering::SeqCst) } else { PASS };
                     if fate != PASS {
                         self.lost.fetch_add(1, Ordering::SeqCst);
@@ -96,5 +98,50 @@ impl Wire {
                 }
             }
         }
+    }
+}
+
+/// What a statement is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Statement {
+    Look,
+    Write,
+    Other,
+}
+
+/// The statements of a session, by their names; the one without a name has an empty one.
+#[derive(Default)]
+struct Names(HashMap<Vec<u8>, Statement>);
+
+impl Names {
+    /// Which statements some messages run. A statement is parsed once, and run whenever arguments are bound to it.
+    fn run(&mut self, mut messages: &[u8]) -> Vec<Statement> {
+        let mut run = Vec::new();
+        // The message that opens a session has no letter.
+        while let [kind @ (b'A'..=b'Z' | b'a'..=b'z'), rest @ ..] = messages {
+            let Some(length) = rest.first_chunk().map(|length| u32::from_be_bytes(*length) as usize) else { break };
+            let Some((message, behind)) = rest.split_at_checked(length) else { break };
+            let mut texts = message.get(4..).unwrap_or_default().split(|byte| *byte == 0);
+            match (kind, texts.next(), texts.next()) {
+                (b'P', Some(name), Some(sql)) => {
+                    self.0.insert(name.to_vec(), statement(sql));
+                }
+                (b'B', Some(_portal), Some(name)) => run.extend(self.0.get(name).copied()),
+                _ => {}
+            }
+            messages = behind;
+        }
+        run
+    }
+}
+
+fn statement(sql: &[u8]) -> Statement {
+    let says = |words: &[u8]| sql.windows(words.len()).any(|part| part == words);
+    if says(b"want") && says(b"guard") {
+        Statement::Write
+    } else if says(b"k.key_scope = w.scope") {
+        Statement::Look
+    } else {
+        Statement::Other
     }
 }

@@ -1,13 +1,15 @@
 //! Every statement reads from an index, however many rows there are.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_engine::ports::{AuditQuery, InstanceQuery, Share};
-use freehold_store::conformance::{key, user};
+use freehold_store::conformance::{Bench, TERM, TestClock, key, user};
 
-use super::{Place, bench, block_on};
+use super::{Place, bench, block_on, connect, node};
 
-/// Sequential reads of tables that grow, counted by the database itself, over a round of what nodes do all day.
+/// Sequential reads of tables that grow, counted by the database itself, over a round of what nodes do all day: straight, where
+/// statements are planned once, and behind a pooler, where they are planned each time.
 #[test]
 fn nothing_reads_a_whole_table_to_find_a_row() {
     let place = Place::new();
@@ -58,42 +60,51 @@ fn nothing_reads_a_whole_table_to_find_a_row() {
         };
         settled().await;
         place.sql("SELECT pg_stat_reset()").expect("reset");
-        let before = settled().await;
-        let bench = super::bench(&place.url);
-        let store = bench.store.as_ref();
-        let mut admission = bench.admission(&user("new"));
-        admission.idempotency = Some(key(1, 1));
-        let run = bench.take(admission.clone()).await;
-        let instance = run.reservation.instance;
-        store.context_peek(&user("new"), 1, admission.idempotency).await.expect("answers");
-        store.renew(&[run.lease().expect("held")]).await.expect("answers");
-        bench.release_untouched(&run).await;
-        store.hurry(run.operation.id).await.expect("answers");
-        store.due_list(64, Share::ALL, &[]).await.expect("answers");
-        store.due_list(64, Share { index: 1, of: 3 }, &[]).await.expect("answers");
-        store.due_next().await.expect("answers");
-        store.checks_due(64, &[]).await.expect("answers");
-        store.stuck_list(bench.now(), 10).await.expect("answers");
-        store.instance_describe(instance).await.expect("answers");
-        store.operation_describe(run.operation.id).await.expect("answers");
-        store.route_lookup(instance).await.expect("answers");
-        store.owner_describe(user("u1").owner()).await.expect("answers");
-        store.unresolved_summary().await.expect("answers");
-        store.idempotency_purge(bench.now(), 10).await.expect("answers");
-        let name = "process".parse().expect("a name");
-        store.instance_named(&name, "acme").await.expect("answers");
-        store.node_returned(&"a".parse().expect("a name"), 7).await.expect("answers");
-        store.audit_read(&AuditQuery { after: 0, instance: Some(instance), limit: 10 }).await.expect("answers");
-        store.audit_read(&AuditQuery { after: 100, instance: None, limit: 10 }).await.expect("answers");
-        let of_one = InstanceQuery { owner: Some(user("u1").owner().clone()), limit: 10, ..InstanceQuery::default() };
-        store.instance_list(&of_one).await.expect("answers");
-        store.instance_list(&InstanceQuery { limit: 10, ..InstanceQuery::default() }).await.expect("answers");
-        let open = InstanceQuery { status: Some("in_progress"), limit: 10, ..InstanceQuery::default() };
-        store.instance_list(&open).await.expect("answers");
-        drop(bench);
-        let read = settled().await - before;
-        let which = "SELECT relname, seq_scan, seq_tup_read FROM pg_stat_user_tables \
-                     WHERE schemaname = 'freehold_registry' AND seq_scan > 0 ORDER BY relname";
-        assert_eq!(read, 0, "somebody read a whole table:\n{}", place.sql(which).expect("counted"));
+        for (number, url) in [(1, place.url.clone()), (2, place.bounced())] {
+            let before = settled().await;
+            a_round(&url, number).await;
+            let read = settled().await - before;
+            let which = "SELECT relname, seq_scan, seq_tup_read FROM pg_stat_user_tables \
+                         WHERE schemaname = 'freehold_registry' AND seq_scan > 0 ORDER BY relname";
+            assert_eq!(read, 0, "somebody read a whole table at {url}:\n{}", place.sql(which).expect("counted"));
+        }
     });
+}
+
+/// What nodes do all day, once each.
+async fn a_round(url: &str, number: u8) {
+    let clock = Arc::new(TestClock::default());
+    // Behind the ids that were minted before.
+    let bench = Bench::over(node(url, &clock, TERM), connect(url), clock).behind(1_000 * u64::from(number));
+    let store = bench.store.as_ref();
+    let new = format!("new-{number}");
+    let mut admission = bench.admission(&user(&new));
+    admission.idempotency = Some(key(number, number));
+    let run = bench.take(admission.clone()).await;
+    let instance = run.reservation.instance;
+    store.context_peek(&user(&new), 1, admission.idempotency).await.expect("answers");
+    store.renew(&[run.lease().expect("held")]).await.expect("answers");
+    bench.release_untouched(&run).await;
+    store.hurry(run.operation.id).await.expect("answers");
+    store.due_list(64, Share::ALL, &[]).await.expect("answers");
+    store.due_list(64, Share { index: 1, of: 3 }, &[]).await.expect("answers");
+    store.due_next().await.expect("answers");
+    store.checks_due(64, &[]).await.expect("answers");
+    store.stuck_list(bench.now(), 10).await.expect("answers");
+    store.instance_describe(instance).await.expect("answers");
+    store.operation_describe(run.operation.id).await.expect("answers");
+    store.route_lookup(instance).await.expect("answers");
+    store.owner_describe(user("u1").owner()).await.expect("answers");
+    store.unresolved_summary().await.expect("answers");
+    store.idempotency_purge(bench.now(), 10).await.expect("answers");
+    let name = "process".parse().expect("a name");
+    store.instance_named(&name, "acme").await.expect("answers");
+    store.node_returned(&"a".parse().expect("a name"), 7).await.expect("answers");
+    store.audit_read(&AuditQuery { after: 0, instance: Some(instance), limit: 10 }).await.expect("answers");
+    store.audit_read(&AuditQuery { after: 100, instance: None, limit: 10 }).await.expect("answers");
+    let of_one = InstanceQuery { owner: Some(user("u1").owner().clone()), limit: 10, ..InstanceQuery::default() };
+    store.instance_list(&of_one).await.expect("answers");
+    store.instance_list(&InstanceQuery { limit: 10, ..InstanceQuery::default() }).await.expect("answers");
+    let open = InstanceQuery { status: Some("in_progress"), limit: 10, ..InstanceQuery::default() };
+    store.instance_list(&open).await.expect("answers");
 }
