@@ -102,8 +102,19 @@ impl Executor {
 
     /// Claims an operation whose timer has rung and runs it until it rests or is over.
     pub async fn work_once(&self, operation: OperationId) -> Worked {
+        match self.claim(operation).await {
+            Ok(claimed) => self.work(claimed).await,
+            Err(worked) => worked,
+        }
+    }
+
+    /// Claims an operation whose timer has rung, for [`Executor::work`].
+    ///
+    /// # Errors
+    /// What it came to, where it is not this node's to run.
+    pub async fn claim(&self, operation: OperationId) -> Result<Claimed, Worked> {
         if !self.world.standing.may_act() {
-            return Worked::Elsewhere;
+            return Err(Worked::Elsewhere);
         }
         let asked_at = self.world.clock.monotonic();
         match self.world.store.claim(operation, &self.world.holder).await {
@@ -112,10 +123,10 @@ impl Executor {
                 if run.operation.steps.iter().any(|s| s.status == StepStatus::Unknown && s.finished_at.is_none()) {
                     self.world.meter.takeover();
                 }
-                self.work(Claimed { run, lease, asked_at }).await
+                Ok(Claimed { run, lease, asked_at })
             }
-            Ok(Err(Unclaimable::Over | Unclaimable::NotDue { .. })) => Worked::Elsewhere,
-            Err(error) => Worked::Interrupted(error),
+            Ok(Err(Unclaimable::Over | Unclaimable::NotDue { .. })) => Err(Worked::Elsewhere),
+            Err(error) => Err(Worked::Interrupted(error)),
         }
     }
 

@@ -4,7 +4,9 @@
 //! Hashes of the audit chains are those of the admission and prove nothing. Indexes are taken away while rows are put in
 //! and made again behind them.
 
-use anyhow::{Context, Result};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result, anyhow};
 
 use super::load;
 use super::place::{Database, TABLES};
@@ -81,34 +83,24 @@ pub(super) async fn fill(database: &Database, contexts: u64, state: State) -> Re
     opened.close().await;
     let (away, back) = indexes(database)?;
     database.sql(&away)?;
+    // Apart, where they are found without an index.
+    database.sql("CREATE SCHEMA template")?;
     for table in TABLES {
-        let columns = database.sql(&format!(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'freehold_registry' \
-             AND table_name = '{table}' AND column_name <> 'position' ORDER BY ordinal_position"
-        ))?;
-        let columns: Vec<&str> = columns.lines().collect();
-        let values = columns.iter().map(|column| match instead(table, column, state) {
-            Some(value) => value.to_owned(),
-            None => format!("t.{column}"),
-        });
-        let (values, columns) = (values.collect::<Vec<_>>().join(", "), columns.join(", "));
-        // The lines of the audit trail differ in their numbers.
-        let lines = if table == "audit" && state == State::Over { 2 } else { 1 };
-        for begin in (0..contexts).step_by(usize::try_from(BATCH)?) {
-            let end = contexts.min(begin + BATCH);
-            for line in 0..lines {
-                let values = values.replace("t.seq", &format!("t.seq + {line}"));
-                database.sql(&format!(
-                    "INSERT INTO freehold_registry.{table} ({columns}) SELECT {values} \
-                     FROM generate_series({} :: bigint, {end}) g, \
-                     (SELECT x.* FROM freehold_registry.{table} x JOIN freehold_registry.contexts c USING (context_id) \
-                      WHERE c.owner = 'user:{TEMPLATE}') t",
-                    begin + 1
-                ))?;
-            }
-        }
-        eprintln!("  {table}: {contexts} contexts are in");
+        database.sql(&format!("CREATE TABLE template.{table} AS SELECT * FROM freehold_registry.{table}"))?;
     }
+    // Each fills tables while there are any: there is a processor for each.
+    let tables = Mutex::new(TABLES.into_iter());
+    let next = || tables.lock().unwrap_or_else(PoisonError::into_inner).next();
+    std::thread::scope(|scope| {
+        let fill_some = || -> Result<()> {
+            while let Some(table) = next() {
+                copy(database, table, contexts, state)?;
+            }
+            Ok(())
+        };
+        let both = [scope.spawn(fill_some), scope.spawn(fill_some)];
+        both.into_iter().try_for_each(|one| one.join().map_err(|_| anyhow!("a thread that fills panicked"))?)
+    })?;
     for statement in back.lines() {
         database.sql(statement)?;
     }
@@ -117,6 +109,35 @@ pub(super) async fn fill(database: &Database, contexts: u64, state: State) -> Re
         database.sql(&format!("VACUUM (ANALYZE) freehold_registry.{table}"))?;
     }
     database.checkpoint()
+}
+
+/// Puts the copies of one table in.
+fn copy(database: &Database, table: &str, contexts: u64, state: State) -> Result<()> {
+    let columns = database.sql(&format!(
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'freehold_registry' \
+         AND table_name = '{table}' AND column_name <> 'position' ORDER BY ordinal_position"
+    ))?;
+    let columns: Vec<&str> = columns.lines().collect();
+    let values = columns.iter().map(|column| match instead(table, column, state) {
+        Some(value) => value.to_owned(),
+        None => format!("t.{column}"),
+    });
+    let (values, columns) = (values.collect::<Vec<_>>().join(", "), columns.join(", "));
+    // The lines of the audit trail differ in their numbers.
+    let lines = if table == "audit" && state == State::Over { 2 } else { 1 };
+    for begin in (0..contexts).step_by(usize::try_from(BATCH)?) {
+        let end = contexts.min(begin + BATCH);
+        for line in 0..lines {
+            let values = values.replace("t.seq", &format!("t.seq + {line}"));
+            database.sql(&format!(
+                "INSERT INTO freehold_registry.{table} ({columns}) SELECT {values} \
+                 FROM generate_series({} :: bigint, {end}) g, template.{table} t",
+                begin + 1
+            ))?;
+        }
+    }
+    eprintln!("  {table}: {contexts} contexts are in");
+    Ok(())
 }
 
 /// Statements that take the indexes of the tables away, and those that make them again.

@@ -1,18 +1,21 @@
-//! Timers that rang, drained by two nodes, while somebody is admitted all the time.
+//! Timers that rang, drained by two nodes at the pace of the program's own loop, while a third one admits somebody all the
+//! time.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use freehold_domain::ids::OperationId;
 use freehold_domain::lease::Holder;
 use freehold_engine::ports::{Share, Store};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::fill::{State, fill};
 use super::load::{self, Seen};
-use super::place::Place;
+use super::place::{Database, Place};
 use super::report::Row;
 use super::{Options, store};
 
@@ -30,6 +33,12 @@ const ADMITTING: u32 = 16;
 
 /// How many operations one look takes, as the program's own loop does.
 const AT_ONCE: usize = 256;
+
+/// The pause behind a look that is full, as the program's own loop has it.
+const PAUSE: Duration = Duration::from_millis(90);
+
+/// How many operations a node runs at once, as the program does.
+const RUNNING: usize = 256;
 
 /// How many nodes drain.
 const NODES: u32 = 2;
@@ -50,14 +59,20 @@ pub(super) async fn measure(options: &Options, place: &Place) -> Result<Row> {
     let mut nodes = JoinSet::new();
     for index in 0..NODES {
         let node = Node {
-            store: store::open(&database, options.connections).await?,
+            database: database.clone(),
+            connections: options.connections,
             holder: load::node(&format!("drainer-{index}"))?,
             share: Share { index, of: NODES },
+            claiming: Arc::default(),
+            places: Arc::new(Semaphore::new(RUNNING)),
             claimed: Arc::clone(&claimed),
             too_late: Arc::clone(&too_late),
             until: began + options.drain_for,
         };
-        nodes.spawn(node.drain());
+        nodes.spawn_blocking(move || {
+            let alone = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            alone.block_on(node.drain())
+        });
     }
     let drained = async {
         let ended = nodes.join_all().await;
@@ -90,8 +105,10 @@ pub(super) async fn measure(options: &Options, place: &Place) -> Result<Row> {
                 too_late.load(Ordering::Relaxed)
             ),
             format!(
-                "{NODES} nodes, each a store of its own over at most {} connections, claim; nothing else is done with what is claimed",
-                options.connections
+                "{NODES} nodes, each a store of its own over at most {} connections, claim {AT_ONCE} at a look with {} ms \
+                 between looks; nothing else is done with what is claimed, and a third one admits",
+                options.connections,
+                PAUSE.as_millis()
             ),
             format!(
                 "meanwhile {ADMISSIONS_PER_SECOND} admissions a second were asked for, each counted from when it was to begin: \
@@ -122,10 +139,14 @@ async fn admissions(store: &Arc<dyn Store>, span: Duration, over: Option<Arc<Ato
 }
 
 /// One of those that drain.
+#[derive(Clone)]
 struct Node {
-    store: Arc<dyn Store>,
+    database: Database,
+    connections: usize,
     holder: Holder,
     share: Share,
+    claiming: Arc<Mutex<HashSet<OperationId>>>,
+    places: Arc<Semaphore>,
     claimed: Arc<AtomicU64>,
     too_late: Arc<AtomicU64>,
     until: Instant,
@@ -133,27 +154,36 @@ struct Node {
 
 impl Node {
     async fn drain(self) -> Result<()> {
+        let mut claims = JoinSet::new();
+        let store = store::open(&self.database, self.connections).await?;
         while Instant::now() < self.until {
-            let due = self.store.due_list(AT_ONCE, self.share, &[]).await?;
+            let claiming = self.claiming().clone();
+            let due = store.due_list(AT_ONCE + claiming.len(), self.share, &[]).await?;
             if due.is_empty() {
                 break;
             }
-            self.claim(due).await?;
+            for operation in due.into_iter().filter(|operation| !claiming.contains(operation)).take(AT_ONCE) {
+                let place = Arc::clone(&self.places).acquire_owned().await?;
+                self.claiming().insert(operation);
+                let (node, store) = (self.clone(), Arc::clone(&store));
+                claims.spawn(async move {
+                    let claim = store.claim(operation, &node.holder).await;
+                    node.claiming().remove(&operation);
+                    drop(place);
+                    let count = if claim?.is_ok() { &node.claimed } else { &node.too_late };
+                    count.fetch_add(1, Ordering::Relaxed);
+                    anyhow::Ok(())
+                });
+            }
+            while let Some(claim) = claims.try_join_next() {
+                claim??;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        self.store.close().await;
-        Ok(())
+        claims.join_all().await.into_iter().collect()
     }
 
-    async fn claim(&self, due: Vec<OperationId>) -> Result<()> {
-        let mut claims = JoinSet::new();
-        for operation in due {
-            let (store, holder) = (Arc::clone(&self.store), self.holder.clone());
-            claims.spawn(async move { store.claim(operation, &holder).await });
-        }
-        while let Some(claim) = claims.join_next().await {
-            let count = if claim??.is_ok() { &self.claimed } else { &self.too_late };
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(())
+    fn claiming(&self) -> MutexGuard<'_, HashSet<OperationId>> {
+        self.claiming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -35,7 +35,7 @@ use crate::shared::fields::Fields as _;
 /// How many changes one statement writes.
 const WRITE_AT_ONCE: usize = 128;
 
-/// How many such statements there are at once.
+/// How many write at once: what begins, and as many what is on record.
 const WRITERS: usize = 2;
 
 /// How many calls' time the question what became of a change may take.
@@ -217,21 +217,28 @@ const IS_TOLD: &str = "\
 
 type Outcome = Result<Written, StoreError>;
 
-/// Those who write.
-pub(super) struct Writes(Batcher<Write, Outcome>);
+/// Those who write. Somebody waits for what begins: it does not wait in turn behind timers that rang.
+pub(super) struct Writes {
+    beginnings: Batcher<Write, Outcome>,
+    changes: Batcher<Write, Outcome>,
+}
 
 impl Writes {
     pub(super) fn start(desk: &Arc<Desk>) -> Self {
-        let (desk, within) = (Arc::clone(desk), desk.within());
-        Self(Batcher::start(WRITERS, WRITE_AT_ONCE, within, move |batch| {
-            let desk = Arc::clone(&desk);
-            Box::pin(async move { work(&desk, batch).await })
-        }))
+        let writers = || {
+            let (desk, within) = (Arc::clone(desk), desk.within());
+            Batcher::start(WRITERS, WRITE_AT_ONCE, within, move |batch| {
+                let desk = Arc::clone(&desk);
+                Box::pin(async move { work(&desk, batch).await })
+            })
+        };
+        Self { beginnings: writers(), changes: writers() }
     }
 
     /// Writes a change.
     pub(super) async fn write(&self, write: Write) -> Outcome {
-        match self.0.ask(write).await {
+        let writers = if write.begun.reservation.is_some() { &self.beginnings } else { &self.changes };
+        match writers.ask(write).await {
             Ok(outcome) => outcome,
             Err(unanswered @ (Unanswered::Full | Unanswered::Late)) => {
                 Err(StoreError::Unavailable(unanswered.to_string()))
