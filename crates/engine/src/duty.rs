@@ -7,6 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use freehold_domain::lease::ProviderName;
 
+use crate::ports::Elsewhere;
+
 /// Why a node takes on nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LaidDown {
@@ -34,7 +36,7 @@ const SUPERSEDED: u8 = 2;
 pub struct Duty {
     executes: bool,
     state: AtomicU8,
-    elsewhere: RwLock<Arc<[ProviderName]>>,
+    elsewhere: RwLock<Arc<Elsewhere>>,
 }
 
 impl Duty {
@@ -61,21 +63,21 @@ impl Duty {
         }
     }
 
-    /// The providers whose operations are left to other nodes: those have them, and this one does not.
+    /// What is left to other nodes: those have the providers, and this one does not.
     #[must_use]
-    pub fn elsewhere(&self) -> Arc<[ProviderName]> {
+    pub fn elsewhere(&self) -> Arc<Elsewhere> {
         Arc::clone(&self.elsewhere.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether operations of a provider are left to other nodes.
     #[must_use]
     pub fn leaves(&self, provider: &ProviderName) -> bool {
-        self.elsewhere().contains(provider)
+        self.elsewhere().executed.contains(provider)
     }
 
-    /// Leaves the operations of these providers to other nodes from now on, and of no others.
-    pub fn leave(&self, elsewhere: &[ProviderName]) {
-        *self.elsewhere.write().unwrap_or_else(PoisonError::into_inner) = elsewhere.into();
+    /// Leaves this to other nodes from now on, and nothing else.
+    pub fn leave(&self, elsewhere: Elsewhere) {
+        *self.elsewhere.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(elsewhere);
     }
 
     /// Takes on nothing any more, or (`None`) takes on operations again. Answers what it was before.

@@ -227,6 +227,10 @@ impl Executor {
                         self.settle(&mut going, Step::Complete, settlement, now).await?
                     }
                     // Only a node that has the provider can say where it answers.
+                    None if self.gives_back(&foreseen.reservation.provider) => {
+                        self.note(&mut going, Then::Rest(now), now).await?;
+                        Some(Worked::GivenBack)
+                    }
                     None => {
                         let until = now.plus(self.world.policy.retry_max);
                         self.note(&mut going, Then::Rest(until), now).await?;

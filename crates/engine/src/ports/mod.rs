@@ -14,7 +14,7 @@ pub use billing::{Billing, Entitlement, EntitlementRefused, SubscriptionTerms};
 pub use clock::{Clock, Entropy};
 pub use driver::{Driver, Gap, Gaps, NoGaps, Render};
 pub use meter::{Meter, NoMeter};
-pub use nodes::{LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Nodes, Peer, Share, elsewhere, providers_of};
+pub use nodes::{Elsewhere, LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Nodes, Peer, Share, providers_of};
 pub use provider::{
     Blueprint, Claim, Ident, LogQuery, LogReader, LogsUnavailable, Made, Order, OwnedPage, OwnedResource, Provider,
     Survey, Tags, Unanswered, Unfit,

@@ -31,6 +31,9 @@ pub const LISTED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The role of nodes that share the timers.
 const EXECUTOR: &str = "executor";
 
+/// The role of nodes that look after runtimes.
+const RECONCILERS: &str = "reconcilers";
+
 /// What a node tells of itself, every few seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeBeat {
@@ -73,8 +76,30 @@ pub struct Peer<'n> {
 }
 
 impl Peer<'_> {
-    fn is_executor(&self) -> bool {
-        self.roles.split(',').any(|role| role == EXECUTOR)
+    fn is(&self, role: &str) -> bool {
+        self.roles.split(',').any(|own| own == role)
+    }
+}
+
+/// Providers that a node does not have, by what others that have them do: that is theirs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Another executor has them.
+    pub executed: Vec<ProviderName>,
+    /// Another node that looks after runtimes has them.
+    pub watched: Vec<ProviderName>,
+}
+
+impl Elsewhere {
+    /// What `own` does not have and one of those that are there has, by name.
+    #[must_use]
+    pub fn of(own: &NodeBeat, there: &[Peer<'_>]) -> Self {
+        let by = |role: &str| {
+            let others = there.iter().filter(|peer| peer.node != own.holder.node.as_str() && peer.is(role));
+            let theirs: BTreeSet<ProviderName> = others.flat_map(|peer| providers_of(peer.providers)).collect();
+            theirs.into_iter().filter(|provider| !own.providers.contains(provider)).collect()
+        };
+        Self { executed: by(EXECUTOR), watched: by(RECONCILERS) }
     }
 }
 
@@ -87,8 +112,8 @@ pub struct NodeOrders {
     pub superseded: bool,
     /// With which part of the work it is to begin.
     pub share: Share,
-    /// The providers that it does not have and another executor has: their operations are that one's.
-    pub elsewhere: Vec<ProviderName>,
+    /// What it does not have and others have.
+    pub elsewhere: Elsewhere,
     /// The store's time.
     pub now: Timestamp,
 }
@@ -133,7 +158,7 @@ impl Share {
     /// with everything.
     #[must_use]
     pub fn among(node: &str, there: &[Peer<'_>]) -> Self {
-        let mut executors: Vec<&str> = there.iter().filter(|peer| peer.is_executor()).map(|peer| peer.node).collect();
+        let mut executors: Vec<&str> = there.iter().filter(|peer| peer.is(EXECUTOR)).map(|peer| peer.node).collect();
         executors.sort_unstable();
         match (executors.binary_search(&node).map(u32::try_from), u32::try_from(executors.len())) {
             (Ok(Ok(index)), Ok(of)) => Self { index, of },
@@ -146,14 +171,6 @@ impl Default for Share {
     fn default() -> Self {
         Self::ALL
     }
-}
-
-/// The providers that `own` does not have and one of the other executors that are there has, by name.
-#[must_use]
-pub fn elsewhere(own: &NodeBeat, there: &[Peer<'_>]) -> Vec<ProviderName> {
-    let others = there.iter().filter(|peer| peer.node != own.holder.node.as_str() && peer.is_executor());
-    let theirs: BTreeSet<ProviderName> = others.flat_map(|peer| providers_of(peer.providers)).collect();
-    theirs.into_iter().filter(|provider| !own.providers.contains(provider)).collect()
 }
 
 /// The list of nodes.
@@ -198,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_is_what_another_executor_has_and_this_node_has_not() {
+    fn elsewhere_is_what_others_have_and_this_node_has_not() {
         let provider = |name: &str| name.parse::<ProviderName>().unwrap();
         let own = NodeBeat {
             holder: Holder { node: "a".parse().unwrap(), incarnation: 1 },
@@ -212,11 +229,15 @@ mod tests {
             // What this node told in an earlier life is not told by another.
             peer("a", "http,executor", "process"),
             peer("b", "executor", "fly,other,No Name"),
-            peer("c", "executor", "another,other"),
-            peer("d", "http", "none-that-runs"),
+            peer("c", "executor,reconcilers", "another,other"),
+            peer("d", "http,reconcilers", "none-that-runs"),
             peer("e", "executor", ""),
         ];
-        assert_eq!(elsewhere(&own, &there), [provider("another"), provider("other")]);
-        assert_eq!(elsewhere(&own, &[]), []);
+        let elsewhere = Elsewhere {
+            executed: vec![provider("another"), provider("other")],
+            watched: vec![provider("another"), provider("none-that-runs"), provider("other")],
+        };
+        assert_eq!(Elsewhere::of(&own, &there), elsewhere);
+        assert_eq!(Elsewhere::of(&own, &[]), Elsewhere::default());
     }
 }

@@ -29,7 +29,7 @@ pub async fn pass(world: &World, limit: usize) -> Result<usize, StoreError> {
     if !world.standing.may_act() {
         return Ok(0);
     }
-    let due = world.store.checks_due(limit, &world.duty.elsewhere()).await?;
+    let due = world.store.checks_due(limit, &world.duty.elsewhere().watched).await?;
     let mut outcome = Ok(due.len());
     for &instance in &due {
         if let Err(error) = look_after(world, instance).await {

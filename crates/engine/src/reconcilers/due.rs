@@ -25,7 +25,7 @@ pub async fn pass(world: &World, limit: usize, share: Share) -> Result<Due, Stor
     if !world.standing.may_act() {
         return Ok(Due { operations: Vec::new(), next: Some(Timestamp::NEVER) });
     }
-    let operations = world.store.due_list(limit, share, &world.duty.elsewhere()).await?;
+    let operations = world.store.due_list(limit, share, &world.duty.elsewhere().executed).await?;
     let next = if operations.is_empty() { world.store.due_next().await? } else { None };
     Ok(Due { operations, next })
 }

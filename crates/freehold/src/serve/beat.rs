@@ -5,14 +5,15 @@
 //!   and goes out at once.
 //! - A registry that does not answer changes nothing: the last orders stand. Leases say who may do what.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use freehold_domain::lease::{Holder, ProviderName};
 use freehold_engine::duty::LaidDown;
-use freehold_engine::ports::{Clock as _, NodeBeat, NodeOrders, Share, Store, StoreError};
+use freehold_engine::ports::{Clock as _, Elsewhere, NodeBeat, NodeOrders, Share, Store, StoreError};
 use freehold_engine::world::World;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::SystemClock;
@@ -91,7 +92,7 @@ impl Started {
     /// The heart of a node over a world that took up its duty.
     pub(crate) fn over(self, world: Arc<World>) -> Heart {
         let Self { told, follower, first } = self;
-        let heart = Heart { told, follower, world, orders: Orders::default() };
+        let heart = Heart { told, follower, world, orders: Orders::default(), lately: Arc::default() };
         heart.obey(first);
         heart
     }
@@ -111,6 +112,30 @@ pub(crate) struct Heart {
     follower: Option<Arc<SystemClock>>,
     world: Arc<World>,
     orders: Orders,
+    lately: Arc<Mutex<Lately>>,
+}
+
+/// What others had lately. A node that is restarted is back in a moment, and its operations wait for it so long.
+#[derive(Debug, Default)]
+struct Lately {
+    executed: BTreeMap<ProviderName, Instant>,
+    watched: BTreeMap<ProviderName, Instant>,
+}
+
+/// How long operations wait for the last node that had their provider.
+const WAITS_FOR: Duration = Duration::from_secs(60);
+
+impl Lately {
+    /// What others have, and had a moment ago.
+    fn with(&mut self, elsewhere: Elsewhere, now: Instant) -> Elsewhere {
+        let keep = |lately: &mut BTreeMap<ProviderName, Instant>, there: Vec<ProviderName>| {
+            lately.extend(there.into_iter().map(|provider| (provider, now)));
+            lately.retain(|_, heard| now.saturating_duration_since(*heard) < WAITS_FOR);
+            lately.keys().cloned().collect()
+        };
+        let Elsewhere { executed, watched } = elsewhere;
+        Elsewhere { executed: keep(&mut self.executed, executed), watched: keep(&mut self.watched, watched) }
+    }
 }
 
 impl Heart {
@@ -176,17 +201,37 @@ impl Heart {
             ),
             None => tracing::info!("taking on work again"),
         }
-        if *self.world.duty.elsewhere() != *elsewhere {
-            let names: Vec<&str> = elsewhere.iter().map(ProviderName::as_str).collect();
-            tracing::info!(
-                providers = names.join(","),
-                "leaving the operations of these providers to the nodes that have them"
-            );
-            self.world.duty.leave(&elsewhere);
+        let elsewhere = self.lately.lock().unwrap_or_else(PoisonError::into_inner).with(elsewhere, Instant::now());
+        if *self.world.duty.elsewhere() != elsewhere {
+            let names: Vec<&str> = elsewhere.executed.iter().map(ProviderName::as_str).collect();
+            match names.is_empty() {
+                true => tracing::info!("taking on operations of all providers"),
+                false => tracing::info!(
+                    providers = names.join(","),
+                    "leaving operations to the nodes that have their provider"
+                ),
+            }
+            self.world.duty.leave(elsewhere);
         }
         if self.orders.share() != share {
             tracing::info!(index = share.index, of = share.of, "this node's part of the timers");
             self.orders.set(share);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_had_is_left_to_them_for_a_while() {
+        let named = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<ProviderName>>();
+        let there = |names: &[&str]| Elsewhere { executed: named(names), watched: Vec::new() };
+        let (mut lately, began) = (Lately::default(), Instant::now());
+        assert_eq!(lately.with(there(&["fly"]), began), there(&["fly"]));
+        assert_eq!(lately.with(there(&["docker"]), began + WAITS_FOR / 2), there(&["docker", "fly"]));
+        assert_eq!(lately.with(there(&[]), began + WAITS_FOR), there(&["docker"]), "fly is gone for good");
+        assert_eq!(lately.with(there(&[]), began + WAITS_FOR * 2), there(&[]));
     }
 }

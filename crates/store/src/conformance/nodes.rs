@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_domain::lease::Holder;
-use freehold_engine::ports::{LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Share, StoreError};
+use freehold_engine::ports::{Elsewhere, LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Share, StoreError};
 
 use super::{Bench, TERM, lease, node, user};
 
@@ -182,15 +182,21 @@ pub async fn what_another_executor_has_is_elsewhere(bench: Arc<Bench>) {
         ..beat(name, 1)
     };
     let told = with("a", &["docker", "fly"]);
-    assert_eq!(bench.node_start(told.clone()).await.elsewhere, []);
+    let executed = async |told: &NodeBeat| bench.node_beat(told.clone()).await.elsewhere.executed;
+    assert_eq!(bench.node_start(told.clone()).await.elsewhere, Elsewhere::default());
     assert_eq!(bench.nodes().await[0].beat, told);
     let other = with("b", &["fly", "own"]);
-    assert_eq!(bench.node_start(other.clone()).await.elsewhere, with("b", &["docker"]).providers);
-    assert_eq!(bench.node_beat(told.clone()).await.elsewhere, with("a", &["own"]).providers);
-    bench.node_beat(NodeBeat { roles: "http".to_owned(), ..other.clone() }).await;
-    assert_eq!(bench.node_beat(told.clone()).await.elsewhere, [], "it runs no operations");
+    assert_eq!(bench.node_start(other.clone()).await.elsewhere.executed, with("b", &["docker"]).providers);
+    assert_eq!(executed(&told).await, with("a", &["own"]).providers);
+    bench.node_beat(NodeBeat { roles: "http,reconcilers".to_owned(), ..other.clone() }).await;
+    let watched = Elsewhere { executed: Vec::new(), watched: with("a", &["own"]).providers };
+    assert_eq!(
+        bench.node_beat(told.clone()).await.elsewhere,
+        watched,
+        "it runs no operations, and looks after runtimes"
+    );
     bench.node_beat(other).await;
-    assert_eq!(bench.node_beat(told.clone()).await.elsewhere, with("a", &["own"]).providers);
+    assert_eq!(executed(&told).await, with("a", &["own"]).providers);
     bench.clock.advance(LIVE_FOR + TICK);
-    assert_eq!(bench.node_beat(told).await.elsewhere, [], "it is gone");
+    assert_eq!(bench.node_beat(told).await.elsewhere, Elsewhere::default(), "it is gone");
 }

@@ -51,6 +51,11 @@ pub(super) fn is_blocked(error: &Error) -> bool {
     error.code().is_some_and(|code| *code == SqlState::LOCK_NOT_AVAILABLE)
 }
 
+/// Whether the session has prepared the statement for what is not there any more, in another shape. Nothing was done.
+pub(super) fn is_stale(error: &Error) -> bool {
+    error.code().is_some_and(|code| *code == SqlState::FEATURE_NOT_SUPPORTED)
+}
+
 /// Whether the statement named something that is not there: a schema, a table or a function.
 pub(super) fn is_missing(error: &Error) -> bool {
     let missing = [SqlState::INVALID_SCHEMA_NAME, SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_FUNCTION];

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{
-    Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
+    HookError, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType, Timeouts,
 };
 use freehold_engine::ports::RecordsError;
 use tokio::sync::Mutex;
@@ -155,7 +155,8 @@ impl Database {
                     // The database was replaced by another one, which is to be brought up to date first.
                     self.known.is_ours.store(false, Ordering::Release);
                 }
-                lent.back(matches!(trouble, Trouble::Crossed(_) | Trouble::Blocked(_) | Trouble::Refused { .. }));
+                let in_order = matches!(trouble, Trouble::Crossed(_) | Trouble::Blocked(_) | Trouble::Refused { .. });
+                lent.back(in_order && !error::is_stale(&error));
                 Err(trouble)
             }
         }
@@ -212,7 +213,7 @@ impl Database {
         match failed {
             Failed::Statement(error) => of_records(&self.place, error),
             // Whatever refuses a connection refuses no statement: an operator mends it, and the same call succeeds.
-            Failed::Connection(PoolError::Backend(error)) => {
+            Failed::Connection(PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error))) => {
                 let is_none = if error.code().is_none() { "; does PostgreSQL listen there?" } else { "" };
                 RecordsError::Unavailable(format!("{}: {}{is_none}", self.place, words(error)))
             }

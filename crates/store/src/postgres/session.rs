@@ -23,8 +23,9 @@ use tokio_postgres::{Client, Error, Row};
 use super::args::Args;
 
 /// What every session of our own has. A statement is planned once, for any arguments; so that a plan from when a table was
-/// empty is as good when it is full, rows are found by an index wherever there is one.
-const SETTINGS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off";
+/// empty is as good when it is full, rows are found by an index wherever there is one. Where there is none the plan looks so
+/// costly that it would be compiled, each time it is run.
+const SETTINGS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off";
 
 /// The first statement that is prepared in a session of our own. That there is one says that it is.
 const OURS: &str = "SELECT 1";

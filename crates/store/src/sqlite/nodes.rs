@@ -3,7 +3,7 @@
 use freehold_domain::lease::{Holder, NodeId};
 use freehold_domain::time::Timestamp;
 use freehold_engine::ports::{
-    LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Peer, Share, StoreError, elsewhere, providers_of,
+    Elsewhere, LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Peer, Share, StoreError, providers_of,
 };
 use rusqlite::params;
 
@@ -74,7 +74,7 @@ fn orders(tx: Tx<'_>, beat: &NodeBeat, superseded: bool) -> Result<NodeOrders, S
         .map(|(node, roles, providers, _, _)| Peer { node, roles, providers })
         .collect();
     let share = if superseded { Share::ALL } else { Share::among(name, &there) };
-    Ok(NodeOrders { draining, superseded, share, elsewhere: elsewhere(beat, &there), now })
+    Ok(NodeOrders { draining, superseded, share, elsewhere: Elsewhere::of(beat, &there), now })
 }
 
 /// The moment so long before another, in microseconds.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use freehold_domain::lease::{Holder, NodeId};
 use freehold_engine::ports::{
-    LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Peer, Share, StoreError, elsewhere, providers_of,
+    Elsewhere, LISTED_FOR, LIVE_FOR, NodeBeat, NodeOrders, NodeRecord, Peer, Share, StoreError, providers_of,
 };
 
 use super::loaded::{all, first};
@@ -93,7 +93,7 @@ impl PostgresStore {
         let own = (heard == Some(0)).then_some(Peer { node: node.as_str(), roles, providers: "" });
         let there: Vec<Peer<'_>> = others.iter().filter_map(peer).chain(own).collect();
         let share = if heard.is_some() { Share::among(node.as_str(), &there) } else { Share::ALL };
-        let elsewhere = elsewhere(beat, &there);
+        let elsewhere = Elsewhere::of(beat, &there);
         Ok(NodeOrders { draining: heard == Some(1), superseded: heard.is_none(), share, elsewhere, now })
     }
 

@@ -3,7 +3,7 @@
 //! - It locks the guards first and leaves out those that somebody else has: it never waits for one while it has another.
 //! - Nothing below a guard is written that it did not get: every other part joins it.
 //! - What begins is inserted, and what is on record is updated: an insertion that turns out to be an update costs twice.
-//! - It has only the parts that its changes need: it is planned anew each time.
+//! - It has only the parts that its changes need: where a pooler is in between it is planned each time.
 
 use std::sync::LazyLock;
 

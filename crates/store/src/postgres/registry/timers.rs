@@ -21,9 +21,16 @@ const OF_A_PART: i64 = 16;
 /// How long nodes leave to each other what is due in the parts that the other begins with, in microseconds.
 const LEFT_FOR: i64 = 1_000_000;
 
-/// How much seldomer than its own parts a node takes what others left: where everything waits for long, nodes that look at
-/// the same time are told of different operations, and what nobody begins with still has its turn.
-const OTHERS_TURNS: i64 = 16;
+/// How many operations of one part a look goes through at the most to find those that are not left to other nodes: where
+/// those have a backlog, it is not read through again and again.
+const PASSED_BY: i64 = 1_000;
+
+/// How much seldomer than its own parts a node takes what others left, by how many it has and wants: where everything waits
+/// for long, nodes that look at the same time are told of different operations, and what nobody begins with still has its
+/// turn in every look that is full.
+fn others_turns(limit: usize, own_parts: usize) -> i64 {
+    i64::try_from(limit / own_parts.max(1)).unwrap_or(i64::MAX).max(1)
+}
 
 /// How long a check that one node was told of is not told to another, in microseconds.
 const CHECK_LEFT_FOR: i64 = 15_000_000;
@@ -37,11 +44,13 @@ pub(super) const DUE: &str = concat!(
         FROM t, unnest($3::smallint[], $4::boolean[]) AS s(shard, mine)) \
      SELECT d.id, d.turn FROM part p CROSS JOIN LATERAL ( \
         SELECT o.id, o.due_at, row_number() OVER (ORDER BY o.due_at) AS turn FROM ( \
-            SELECT x.id, x.due_at FROM freehold_registry.operations x \
-            WHERE x.shard = p.shard AND x.due_at IS NOT NULL AND x.due_at <= p.until \
-                AND (cardinality($8::text[]) = 0 OR NOT EXISTS ( \
-                    SELECT 1 FROM freehold_registry.reservations r WHERE r.context_id = x.context_id \
-                        AND r.instance_id = x.instance_id AND r.provider = ANY ($8::text[]))) \
+            SELECT x.id, x.due_at FROM ( \
+                SELECT y.context_id, y.id, y.instance_id, y.due_at FROM freehold_registry.operations y \
+                WHERE y.shard = p.shard AND y.due_at IS NOT NULL AND y.due_at <= p.until \
+                ORDER BY y.due_at LIMIT $9::bigint) x \
+            WHERE cardinality($8::text[]) = 0 OR NOT EXISTS ( \
+                SELECT 1 FROM freehold_registry.reservations r WHERE r.context_id = x.context_id \
+                    AND r.instance_id = x.instance_id AND r.provider = ANY ($8::text[])) \
             ORDER BY x.due_at LIMIT $5::bigint) o) d \
      ORDER BY CASE WHEN p.mine THEN d.turn ELSE d.turn * $7::bigint END, d.due_at LIMIT $6::bigint"
 );
@@ -122,6 +131,7 @@ impl PostgresStore {
         of_a_part: i64,
     ) -> Result<Vec<(OperationId, i64)>, StoreError> {
         let mine: Vec<bool> = (0..SHARDS).map(|shard| share.has(u32::from(shard))).collect();
+        let others_turns = others_turns(limit, mine.iter().filter(|mine| **mine).count());
         let args = Args::default()
             .number_or_null(self.desk.time.given())
             .number(LEFT_FOR)
@@ -129,8 +139,9 @@ impl PostgresStore {
             .column(mine, Type::BOOL_ARRAY)
             .number(of_a_part)
             .limit(limit)
-            .number(OTHERS_TURNS)
-            .column(names(elsewhere), Type::TEXT_ARRAY);
+            .number(others_turns)
+            .column(names(elsewhere), Type::TEXT_ARRAY)
+            .number(if elsewhere.is_empty() { of_a_part } else { of_a_part.max(PASSED_BY) });
         all(&self.rows(DUE, args).await?, |columns| Ok((columns.id()?, columns.number()?)))
     }
 

@@ -217,7 +217,8 @@ const IS_TOLD: &str = "\
 
 type Outcome = Result<Written, StoreError>;
 
-/// Those who write. Somebody waits for what begins: it does not wait in turn behind timers that rang.
+/// Those who write. What begins has writers of its own: whoever waits for an admission does not wait behind timers that
+/// rang.
 pub(super) struct Writes {
     beginnings: Batcher<Write, Outcome>,
     changes: Batcher<Write, Outcome>,

@@ -88,6 +88,9 @@ async fn a_round(url: &str, number: u8) {
     store.hurry(run.operation.id).await.expect("answers");
     store.due_list(64, Share::ALL, &[]).await.expect("answers");
     store.due_list(64, Share { index: 1, of: 3 }, &[]).await.expect("answers");
+    let elsewhere = ["docker".parse().expect("a name")];
+    store.due_list(64, Share::ALL, &elsewhere).await.expect("answers");
+    store.checks_due(64, &elsewhere).await.expect("answers");
     store.due_next().await.expect("answers");
     store.checks_due(64, &[]).await.expect("answers");
     store.stuck_list(bench.now(), 10).await.expect("answers");

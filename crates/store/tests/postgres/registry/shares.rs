@@ -1,12 +1,13 @@
 //! Nodes that look at the timers at the same time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use freehold_domain::ids::OperationId;
 use freehold_domain::lease::ProviderName;
 use freehold_engine::ports::{Admission, Share};
 use freehold_store::conformance::{member, user};
+use freehold_store::postgres::registry::shard;
 
 use super::{Place, bench, block_on};
 
@@ -21,9 +22,12 @@ fn where_everything_waits_for_long_nodes_are_told_of_different_operations_and_no
     let place = Place::new();
     block_on(async {
         let bench = bench(&place.url);
+        let mut parts = BTreeMap::new();
         for number in 0..WAITING {
-            let admission = bench.admission(&user(&format!("u{number}")));
-            bench.take(Admission { asked: bench.asked_of_others(), ..admission }).await;
+            let context = user(&format!("u{number}"));
+            let admission = Admission { asked: bench.asked_of_others(), ..bench.admission(&context) };
+            let run = bench.take(admission).await;
+            parts.insert(run.operation.id, shard(context.owner()));
         }
         // Longer than nodes leave to each other what the other begins with.
         bench.clock.advance(Duration::from_secs(60));
@@ -33,6 +37,17 @@ fn where_everything_waits_for_long_nodes_are_told_of_different_operations_and_no
         };
         let (one, other) = (look(0).await, look(1).await);
         assert_eq!((one.len(), other.len()), (LOOK, LOOK), "a look is full where enough is due");
+        // Each has more of its own than a look takes, and takes some that the other begins with all the same.
+        for (look, index) in [(&one, 0), (&other, 1)] {
+            let share = Share { index, of: 2 };
+            let own = parts.values().filter(|part| share.has(part.unsigned_abs().into())).count();
+            let others = look.iter().filter(|operation| !share.has(parts[operation].unsigned_abs().into())).count();
+            assert!(
+                own > LOOK && others > 0,
+                "of {own} of its own and {} of the other {others} are told",
+                WAITING - own
+            );
+        }
         let both = one.intersection(&other).count();
         assert!(both <= LOOK / 2, "of {LOOK} operations {both} are told to both");
         // A node that never comes back leaves nothing behind: looked at for long enough, every operation is listed.
