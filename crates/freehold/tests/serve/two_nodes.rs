@@ -56,6 +56,9 @@ impl Place {
             .with("PROVIDERS__FLY__KIND", "fly")
             .with("PROVIDERS__FLY__API_URL", &self.fly.api_url())
             .with("PROVIDERS__FLY__TOKEN_ENV", "FLY_TOKEN")
+            // What was under way when a node was killed is settled so long afterwards.
+            .with("PROVIDERS__FLY__REQUEST_TIMEOUT", "2s")
+            .with("PROVIDERS__FLY__SETTLE_HORIZON", "5s")
             .variable("FLY_TOKEN", "flysim")
     }
 
