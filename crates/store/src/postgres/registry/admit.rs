@@ -98,8 +98,8 @@ impl Look {
     /// is counted from its sending, so that no holder believes in it longer than the store does.
     fn moment_now(&self, desk: &Desk) -> Moment {
         match desk.time.given() {
-            Some(now) => Moment::at(Timestamp::from_micros(now), desk.lease_term),
-            None => Moment::at(self.read_at.plus(self.sent_at.elapsed()), desk.lease_term),
+            Some(now) => Moment::at(Timestamp::from_micros(now), desk.options.lease_term),
+            None => Moment::at(self.read_at.plus(self.sent_at.elapsed()), desk.options.lease_term),
         }
     }
 
@@ -264,7 +264,7 @@ impl PostgresStore {
             if let Err(refusal) = ledger::admit(&look.ledger(), *limit) {
                 return Ok(Err(AdmitRefused::Conflict(refusal)));
             }
-            let Moment { now, lease_until } = Moment::at(look.read_at, self.desk.lease_term);
+            let Moment { now, lease_until } = Moment::at(look.read_at, self.desk.options.lease_term);
             let change = run::admitted(bid.clone(), &asked.commission(now, lease_until), now);
             if let Some(run) = self.begin(&look, change, idempotency.as_ref()).await? {
                 return Ok(Ok(Admitted::Taken(Box::new(run))));
@@ -319,7 +319,7 @@ impl PostgresStore {
             if self.reads.load(Of::Instance(bid.instance)).await?.is_some() {
                 return Ok(None);
             }
-            let Moment { now, lease_until } = Moment::at(look.read_at, self.desk.lease_term);
+            let Moment { now, lease_until } = Moment::at(look.read_at, self.desk.options.lease_term);
             let change = run::taken_in(bid.clone(), resources.to_vec(), &asked.commission(now, lease_until), now);
             if let Some(run) = self.begin(&look, change, None).await? {
                 return Ok(Some(run));
@@ -343,7 +343,7 @@ impl PostgresStore {
             if let Err(refusal) = ledger::admit(&look.ledger(), *limit) {
                 return Ok(Adopted::Conflict(refusal));
             }
-            let Moment { now, lease_until } = Moment::at(look.read_at, self.desk.lease_term);
+            let Moment { now, lease_until } = Moment::at(look.read_at, self.desk.options.lease_term);
             let commission = asked.commission(now, lease_until);
             let change = run::adopted(bid.clone(), resources.clone(), *power, &commission, now);
             if let Some(run) = self.begin(&look, change, None).await? {

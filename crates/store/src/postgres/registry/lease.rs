@@ -116,7 +116,7 @@ impl PostgresStore {
                 epoch: count(epoch.get()),
             });
         }
-        let term = i64::try_from(self.desk.lease_term.0.as_micros()).unwrap_or(i64::MAX);
+        let term = i64::try_from(self.desk.options.lease_term.0.as_micros()).unwrap_or(i64::MAX);
         let args = rows.args(Args::default().number_or_null(self.desk.time.given()).number(term));
         let renewed = self.desk.write_again(&RENEW, &args).await?;
         let mut holds = vec![false; leases.len()];

@@ -110,7 +110,6 @@ pub struct PostgresStore {
 /// What every part of the store shares.
 struct Desk {
     database: Database,
-    lease_term: LeaseTerm,
     time: Time,
     violations: Violations,
     options: PostgresOptions,
@@ -125,7 +124,6 @@ impl PostgresStore {
         let database = Database::new(url, options.pool, SCHEMA)?;
         let desk = Arc::new(Desk {
             database,
-            lease_term: options.lease_term,
             time: Time::of(options.clock.clone()),
             violations: Violations::default(),
             options,
@@ -199,7 +197,7 @@ impl Desk {
 
     /// The time of a request. An instance's time does not run backwards, whatever the clock does.
     fn moment(&self, read_at: Timestamp, run: &Run) -> Moment {
-        Moment::at(read_at.max(run.reservation.updated_at), self.lease_term)
+        Moment::at(read_at.max(run.reservation.updated_at), self.options.lease_term)
     }
 
     /// Runs a statement that only reads: a connection that was lost on the way is no answer, and it is asked once more.
