@@ -28,8 +28,8 @@ const RUNNING_MAX: usize = 256;
 /// The longest time between two looks at the timers: other nodes set timers that this one is not told of.
 const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 
-/// How many due operations one look takes. Those of one look are claimed together, which costs half of what few at a time
-/// cost.
+/// How many due operations one look takes. Those of one look are claimed together: the more share a statement, the less
+/// each costs.
 const DUE_AT_ONCE: usize = 256;
 
 /// The pause behind a look that is full: the pace at which a node works off a backlog, 2,800 operations a second at the most.

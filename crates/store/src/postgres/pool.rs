@@ -191,7 +191,8 @@ impl Database {
     async fn once(&self, sql: &str, args: &Args) -> Result<Vec<Row>, Failed> {
         let lent = self.lend().await?;
         let answered = lent.query(sql, args).await;
-        lent.back(answered.as_ref().err().is_none_or(|error| meaning(error) != Meaning::Unavailable));
+        let in_order = |error| meaning(error) != Meaning::Unavailable && !error::is_stale(error);
+        lent.back(answered.as_ref().err().is_none_or(in_order));
         answered.map_err(Failed::Statement)
     }
 

@@ -22,7 +22,7 @@ const OF_A_PART: i64 = 16;
 const LEFT_FOR: i64 = 1_000_000;
 
 /// How many operations of one part a look goes through at the most to find those that are not left to other nodes: where
-/// those have a backlog, it is not read through again and again.
+/// those have a backlog, it is not read through again and again. What is behind so many waits until they get on.
 const PASSED_BY: i64 = 1_000;
 
 /// How much seldomer than its own parts a node takes what others left, by how many it has and wants: where everything waits
