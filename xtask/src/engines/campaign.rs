@@ -13,8 +13,13 @@ use super::socket::IMAGE;
 use crate::http::{self, Answer, Connection};
 use crate::server::Server;
 
-/// How many callers there are.
+/// How many callers there are at most. Each has several lives behind one another, so that a kill finds some in each of
+/// their steps.
 const CALLERS: usize = 6;
+const LIVES_OF_A_CALLER: usize = 3;
+
+/// How long a life has gone on when the engine is killed.
+const INTO_A_LIFE: Duration = Duration::from_millis(200);
 
 /// How long one thing may take: an engine that comes back, and all that waited for it.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -59,6 +64,7 @@ volume_gb = 1
 /// What the callers saw.
 #[derive(Default)]
 struct Seen {
+    killed: Cell<usize>,
     begun: Cell<usize>,
     ended: Cell<usize>,
     /// Lives that came to nothing because the server gave up on them, and said so.
@@ -88,7 +94,7 @@ pub(super) fn run(engine: &mut Engine, program: &Path, folder: &Path, lives: usi
     let played = LocalSet::new().block_on(&runtime, play(engine, &server, &seen, lives, kills));
     let log = || std::fs::read_to_string(folder.join("data.log")).unwrap_or_default();
     let tail = || log().lines().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
-    let killed = played.with_context(|| format!("at {kind}; the server says:\n{}", tail()))?;
+    played.with_context(|| format!("at {kind}; the server says:\n{}", tail()))?;
     let took = began.elapsed().as_secs_f64();
     let things = engine.socket.things(Some(&install))?;
     let left: Vec<_> = things.iter().filter(|thing| !thing.is_tombstone).collect();
@@ -99,11 +105,12 @@ pub(super) fn run(engine: &mut Engine, program: &Path, folder: &Path, lives: usi
     ensure!(engine.socket.things(Some(&install))?.is_empty(), "seals of {kind} are left");
     ensure!(!log().contains("panicked at"), "the server panicked:\n{}", log());
     Ok(format!(
-        "{kind}: {} lives, {} failed, {} restarted, {} requests asked again, {killed} kills, nothing left but {} parts of seals, in {took:.0} s",
+        "{kind}: {} lives, {} failed, {} restarted, {} requests asked again, {} kills, nothing left but {} parts of seals, in {took:.0} s",
         seen.ended.get(),
         seen.failed.get(),
         seen.restarted.get(),
         seen.again.get(),
+        seen.killed.get(),
         things.len(),
     ))
 }
@@ -122,12 +129,22 @@ fn running(install: &str) -> Result<Vec<u32>> {
     Ok(found)
 }
 
-async fn play(engine: &mut Engine, server: &Server, seen: &Rc<Seen>, lives: usize, kills: usize) -> Result<usize> {
-    let callers: Vec<_> = (0..CALLERS)
+/// Kills are spread over the lives: each is due when a life of its own begins, and no other begins before it was dealt.
+fn kill_is_due(seen: &Seen, lives: usize, kills: usize) -> bool {
+    let killed = seen.killed.get();
+    killed < kills && seen.begun.get() > lives * (killed + 1) / (kills + 1)
+}
+
+async fn play(engine: &mut Engine, server: &Server, seen: &Rc<Seen>, lives: usize, kills: usize) -> Result<()> {
+    let callers: Vec<_> = (0..lives.div_ceil(LIVES_OF_A_CALLER).min(CALLERS))
         .map(|_| {
             let caller = Caller { address: server.address.clone(), key: server.key.clone(), seen: seen.clone() };
             tokio::task::spawn_local(async move {
                 while caller.seen.begun.get() < lives {
+                    if kill_is_due(&caller.seen, lives, kills) {
+                        tokio::time::sleep(AGAIN_AFTER).await;
+                        continue;
+                    }
                     add(&caller.seen.begun);
                     caller.live(caller.seen.begun.get()).await?;
                 }
@@ -135,23 +152,23 @@ async fn play(engine: &mut Engine, server: &Server, seen: &Rc<Seen>, lives: usiz
             })
         })
         .collect();
-    let mut killed = 0;
-    while killed < kills && callers.iter().any(|caller| !caller.is_finished()) {
-        // Kills are spread over the lives.
-        if seen.ended.get() + seen.failed.get() >= lives * (killed + 1) / (kills + 1) {
+    while callers.iter().any(|caller| !caller.is_finished()) {
+        if kill_is_due(seen, lives, kills) {
+            tokio::time::sleep(INTO_A_LIFE).await;
             engine.kill()?;
-            killed += 1;
             // The others go on asking meanwhile.
             tokio::time::sleep(Duration::from_millis(100)).await;
-            engine.come_back().await?;
+            engine.come_back()?;
+            add(&seen.killed);
         }
         tokio::time::sleep(Duration::from_millis(7)).await;
     }
     for caller in callers {
         caller.await??;
     }
+    let killed = seen.killed.get();
     ensure!(killed == kills, "only {killed} kills of {kills} fell into the lives");
-    Ok(killed)
+    Ok(())
 }
 
 struct Caller {
@@ -201,6 +218,14 @@ impl Caller {
         }
     }
 
+    /// What the server tells of the operation that an instance is in, or was in last.
+    async fn story(&self, at: &str) -> Result<String> {
+        let instance = self.ask("GET", at, &[], None).await?.json()?;
+        let operation = instance["operation_id"].as_str().unwrap_or_default();
+        let told = self.ask("GET", &format!("/v1/operations/{operation}"), &[], None).await?;
+        Ok(String::from_utf8_lossy(&told.body).into_owned())
+    }
+
     /// One life: made, answered, destroyed.
     async fn live(&self, number: usize) -> Result<()> {
         let body = format!(r#"{{"owner":"user:life-{number}"}}"#);
@@ -236,15 +261,18 @@ impl Caller {
                 self.until("GET", &path, &[], None, greets).await.with_context(|| format!("life {number}"))?;
             }
         } else {
-            let operation = seen["operation_id"].as_str().unwrap_or_default();
-            let why = self.ask("GET", &format!("/v1/operations/{operation}"), &[], None).await?;
-            println!("an instance came to nothing: {}", String::from_utf8_lossy(&why.body));
+            println!("an instance came to nothing: {}", self.story(&at).await?);
             add(&self.seen.failed);
         }
         let accepted = |answer: &Answer| [200, 202].contains(&answer.status);
         self.until("DELETE", &at, &["prefer: wait=20"], None, accepted).await?;
-        let destroyed = |answer: &Answer| answer.json().is_ok_and(|seen| seen["status"] == "destroyed");
-        self.until("GET", &at, &[], None, destroyed).await.with_context(|| format!("life {number}"))?;
+        // One that failed and left nothing stays what it is: there is nothing to destroy.
+        let ends = if seen["routable"] == true { &["destroyed"][..] } else { &["destroyed", "failed"] };
+        let ended =
+            |answer: &Answer| answer.json().is_ok_and(|seen| ends.iter().any(|status| seen["status"] == *status));
+        if let Err(why) = self.until("GET", &at, &[], None, ended).await {
+            bail!("life {number}: {why:#}\nits operation: {}", self.story(&at).await?);
+        }
         if seen["routable"] == true {
             add(&self.seen.ended);
         }

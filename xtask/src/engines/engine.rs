@@ -15,9 +15,6 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long one may take to end when asked.
 const END_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long a killed engine's helpers take to notice: an engine that comes back earlier takes them for strangers.
-const AFTER_A_KILL: Duration = Duration::from_secs(3);
-
 /// What Podman needs in a place that is itself a container.
 const CONTAINERS_CONF: &str = r#"
 [containers]
@@ -27,6 +24,13 @@ log_driver = "k8s-file"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+"#;
+
+/// What keeps the programs of a Docker Engine is a service of its own, as distributions have it: it lives on when the
+/// engine is killed, and knows what runs.
+const CONTAINERD: &str = r#"
+version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
 "#;
 
 /// Which engine.
@@ -42,6 +46,8 @@ pub(super) struct Engine {
     pub(super) socket: Socket,
     folder: PathBuf,
     process: Option<Child>,
+    /// What lives on when the engine is killed.
+    keeper: Option<Child>,
 }
 
 impl Engine {
@@ -50,20 +56,46 @@ impl Engine {
         fs::create_dir_all(folder)?;
         fs::write(folder.join("containers.conf"), CONTAINERS_CONF)?;
         let socket = Socket(folder.join("sock"));
-        let mut engine = Self { kind, socket, folder: folder.to_owned(), process: None };
+        let mut engine = Self { kind, socket, folder: folder.to_owned(), process: None, keeper: None };
+        if kind == Kind::Docker {
+            engine.keeper = Some(engine.keep()?);
+        }
         engine.launch()?;
         Ok(engine)
     }
 
+    fn log(&self) -> Result<File> {
+        Ok(File::options().create(true).append(true).open(self.folder.join("log"))?)
+    }
+
+    fn containerd(&self) -> PathBuf {
+        self.folder.join("containerd.sock")
+    }
+
+    /// Starts what keeps the programs of a Docker Engine.
+    fn keep(&self) -> Result<Child> {
+        let config = self.folder.join("containerd.toml");
+        fs::write(&config, CONTAINERD)?;
+        let mut command = Command::new("containerd");
+        command.args(["--config".as_ref(), config.as_os_str()]);
+        command.args(["--root".as_ref(), self.folder.join("containerd").as_os_str()]);
+        command.args(["--state".as_ref(), self.folder.join("containerd-run").as_os_str()]);
+        command.args(["--address".as_ref(), self.containerd().as_os_str()]);
+        let log = self.log()?;
+        let command = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.spawn().with_context(|| format!("starting {}", workspace::shown(command)))
+    }
+
     fn launch(&mut self) -> Result<()> {
         let folder = &self.folder;
-        let log = File::options().create(true).append(true).open(folder.join("log"))?;
+        let log = self.log()?;
         let mut command = match self.kind {
             Kind::Docker => {
                 // A killed one leaves its own behind, and would take that for another engine's.
                 drop(fs::remove_file(folder.join("pid")));
                 let mut command = Command::new("dockerd");
-                command.arg("--live-restore").args(["--data-root".as_ref(), folder.join("data").as_os_str()]);
+                command.arg("--live-restore").args(["--containerd".as_ref(), self.containerd().as_os_str()]);
+                command.args(["--data-root".as_ref(), folder.join("data").as_os_str()]);
                 command.args(["--exec-root".as_ref(), folder.join("run").as_os_str()]);
                 command.args(["--pidfile".as_ref(), folder.join("pid").as_os_str()]);
                 command.args(["-H", &self.socket.host()]);
@@ -99,10 +131,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts it again after it was killed.
-    pub(super) async fn come_back(&mut self) -> Result<()> {
-        if self.kind == Kind::Docker {
-            tokio::time::sleep(AFTER_A_KILL).await;
+    /// Starts it again after it was killed, as the guide to a Docker Engine has it: without the programs that it lost.
+    pub(super) fn come_back(&mut self) -> Result<()> {
+        if self.keeper.is_some() {
+            let mut script = workspace::program(workspace::root().join("examples/docker/end-lost-programs"));
+            script.env("CONTAINERD_ADDRESS", self.containerd()).env("DOCKER_ROOT", self.folder.join("data"));
+            workspace::succeed(&mut script)?;
         }
         self.launch()
     }
@@ -111,7 +145,6 @@ impl Engine {
     fn end(&mut self) -> Result<()> {
         if self.process.is_none() {
             // Only an engine that lives can be told to let go of what runs in it.
-            std::thread::sleep(AFTER_A_KILL);
             self.launch()?;
         }
         let things = self.socket.things(None)?;
@@ -127,6 +160,10 @@ impl Engine {
                 }
                 std::thread::sleep(Duration::from_millis(20));
             }
+        }
+        if let Some(mut keeper) = self.keeper.take() {
+            keeper.kill()?;
+            keeper.wait()?;
         }
         Ok(())
     }

@@ -214,7 +214,7 @@ impl Place<'_> {
             match started.meaning {
                 Meaning::Done => return self.as_it_is(&id).await,
                 Meaning::Gone | Meaning::UnderWay => races += 1,
-                // Docker was killed in the middle of a start. Another container has another id, and starts.
+                // The engine was killed in the middle of a start. Another container has another id and port, and starts.
                 Meaning::Stuck => {
                     tracing::warn!(instance = %self.ident.instance, why = started.message, "making another container");
                     self.remove_container(&id).await?;

@@ -5,7 +5,7 @@
 //! - The container comes first: one that runs holds the volume.
 //! - What keeps up a seal is removed once no late call can come any more, by the engine's own clock.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use freehold_domain::resource::{Outcome, ResourceKind};
 use freehold_engine::ident::Idents;
@@ -22,6 +22,16 @@ use super::{DockerOptions, look};
 
 /// The image of tombstones: empty. It is made where it is missing. Both engines tag an import that names no tag `latest`.
 const IMAGE: &str = "localhost/freehold-tombstone";
+
+/// How long a name may be taken by what cannot be seen: a container that is being made or removed shows sooner.
+const REMNANT_AFTER: Duration = Duration::from_secs(3);
+
+/// The id that Podman names when it refuses a name.
+fn holder_of_name(refusal: &str) -> Option<&str> {
+    let (_, behind) = refusal.split_once("already in use by ")?;
+    let id = behind.split(|letter: char| !letter.is_ascii_hexdigit()).next()?;
+    (id.len() >= 12).then_some(id)
+}
 
 impl Place<'_> {
     /// Makes creation under the ident impossible.
@@ -47,6 +57,7 @@ impl Place<'_> {
             "Labels": names::tombstone_labels(self.ident, ResourceKind::Runtime),
             "NetworkDisabled": true,
         });
+        let began = Instant::now();
         loop {
             let made = self
                 .change(Call::MakeContainer, "/containers/create", |ask: Ask| ask.with("name", &name).json(&body))
@@ -60,9 +71,15 @@ impl Place<'_> {
                         Standing::Foreign => return Err(foreign(&name)),
                         Standing::Ours => self.remove_container(&container.id).await?,
                     },
-                    // It is being made, or being removed.
+                    // It is being made, or being removed; or it is what a Podman that was killed while it made one does
+                    // not know of, and keeps the name for.
                     None => {
-                        if !self.pause().await {
+                        if began.elapsed() > REMNANT_AFTER
+                            && let Some(id) = holder_of_name(&made.message)
+                        {
+                            tracing::warn!(instance = %self.ident.instance, id, "removing what the engine half made and forgot");
+                            self.remove_container(id).await?;
+                        } else if !self.pause().await {
                             return Err(Outcome::Unknown(format!("{name} is taken, and cannot be seen")));
                         }
                     }
@@ -134,4 +151,19 @@ pub(super) async fn forget(engine: &Engine, options: &DockerOptions, idents: &Id
         }
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holder_of_name;
+
+    #[test]
+    fn podman_names_who_has_a_name() {
+        let refusal = "container create: creating container storage: the container name \"fh-1\" is already in use by \
+                       1b21a5d0c3e4. You have to remove that container to be able to reuse that name: that name is already in use";
+        assert_eq!(holder_of_name(refusal), Some("1b21a5d0c3e4"));
+        for other in ["", "already in use by ", "already in use by a ghost", "Conflict. The container name is taken"] {
+            assert_eq!(holder_of_name(other), None, "{other}");
+        }
+    }
 }

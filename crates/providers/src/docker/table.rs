@@ -135,6 +135,14 @@ const TABLE: &[Row] = &[
     row(&[MakeContainer], 400, "", Invalid, "Minimum memory limit allowed is 6MB"),
     row(&[MakeContainer], 404, "image", NoImage, "No such image: nosuch:9"),
     row(&[MakeContainer], 404, "image", NoImage, "no such image: localhost/nosuch:9: image not known"),
+    // What Podman was about to import or fetch when it was killed.
+    row(
+        &[MakeContainer],
+        500,
+        "layer not known",
+        NoImage,
+        "reading information about layer \"3a191f0c47d1688e44d5b4c60f16f034c99847e14f02db4adde526ae4682fab7\": layer not known",
+    ),
     row(
         &[MakeContainer, Rename],
         409,
@@ -212,6 +220,21 @@ const TABLE: &[Row] = &[
         ": already exists",
         Stuck,
         "task b30b3bf60087b7226f3e0c2d2e018d2cd8a1428afcf83e63ec620c78ce36b4e2: already exists",
+    ),
+    row(&[Start, Restart], 500, "id already in use", Stuck, "id already in use"),
+    row(
+        &[Start, Restart],
+        500,
+        "cannot listen on the tcp port",
+        Stuck,
+        "cannot listen on the TCP port: listen tcp4 127.0.0.1:39363: bind: address already in use",
+    ),
+    row(
+        &[Start, Restart],
+        500,
+        "` failed: exit status",
+        Stuck,
+        "`/usr/bin/runc start 9e8d3ce4a470476575b18ce9f23ee38483c1ea09210be8bf9ae90e00af0784a4` failed: exit status 1",
     ),
     // Gone, and on its way to that.
     row(ON_A_CONTAINER, 404, "container", Gone, "No such container: x"),
