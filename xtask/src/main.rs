@@ -17,6 +17,7 @@ mod server;
 mod test;
 mod tidy;
 mod tree;
+mod upgrade;
 mod webapp;
 mod workspace;
 
@@ -48,6 +49,8 @@ enum Chore {
     Chaos(chaos::Options),
     /// The database's primary dies under load, and another one takes its place
     Failover(failover::Options),
+    /// Two nodes change programs while they work, over a step of the schema and back
+    Upgrade(upgrade::Options),
     /// The example web application in a real browser
     Webapp(webapp::Options),
     /// The grid, the seeds, the twins and the models: everything that is proved by running it
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Chore::Records(options) => records::run(&options),
         Chore::Chaos(options) => chaos::run(&options),
         Chore::Failover(options) => failover::run(&options),
+        Chore::Upgrade(options) => upgrade::run(&options),
         Chore::Webapp(options) => webapp::run(&options),
         Chore::Proof(options) => proof::run(&options),
         Chore::Soak(options) => proof::soak(&options),

@@ -15,3 +15,4 @@ mod release;
 mod restore;
 mod support;
 mod two_nodes;
+mod upgrade;

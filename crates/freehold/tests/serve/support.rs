@@ -18,6 +18,7 @@ pub(crate) struct Home {
     folder: tempfile::TempDir,
     install: String,
     env: Vec<(String, String)>,
+    program: PathBuf,
 }
 
 impl Home {
@@ -25,7 +26,7 @@ impl Home {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let install = format!("test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let env = vec![("FREEHOLD__INSTALL_ID".to_owned(), install.clone())];
-        Self { folder: tempfile::tempdir().unwrap(), install, env }
+        Self { folder: tempfile::tempdir().unwrap(), install, env, program: env!("CARGO_BIN_EXE_freehold").into() }
     }
 
     /// With a setting, by the name of its variable behind `FREEHOLD__`.
@@ -36,6 +37,11 @@ impl Home {
 
     pub(crate) fn set(&mut self, setting: &str, value: &str) {
         self.env.push((format!("FREEHOLD__{setting}"), value.to_owned()));
+    }
+
+    /// With another program than this tree's.
+    pub(crate) fn put_in_place(&mut self, program: impl Into<PathBuf>) {
+        self.program = program.into();
     }
 
     /// With a variable of the surroundings.
@@ -58,7 +64,7 @@ impl Home {
 
     /// The program with this home's settings and none of the surroundings'.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_freehold"));
+        let mut command = Command::new(&self.program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("FREEHOLD") {
                 command.env_remove(name);

@@ -15,7 +15,7 @@ use crate::support::{Home, Server, json as printed, stderr};
 const CALL_MS: u64 = 300;
 
 /// What the nodes share: a registry that nobody has used yet, and a provider.
-struct Place {
+pub(crate) struct Place {
     url: String,
     _lab: Lab,
     fly: FlySim,
@@ -23,7 +23,7 @@ struct Place {
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let lab = Lab::start().unwrap();
         let database = lab.database().unwrap();
         let url = lab.bouncer(&database).unwrap();
@@ -36,7 +36,7 @@ impl Place {
     }
 
     /// Each instance has one machine.
-    fn check(&self, operations: &[&Value]) {
+    pub(crate) fn check(&self, operations: &[&Value]) {
         let world = self.fly.world();
         let mut apps: Vec<&str> = world.apps.keys().filter_map(|name| name.strip_prefix("fh-")).collect();
         let mut instances: Vec<String> =
@@ -50,7 +50,7 @@ impl Place {
     }
 
     /// A node of it, in a folder of its own.
-    fn node(&self, name: &str) -> Home {
+    pub(crate) fn node(&self, name: &str) -> Home {
         self.node_without_fly(name)
             .with("PROVISION__DEFAULT_PROVIDER", "fly")
             .with("PROVIDERS__FLY__KIND", "fly")
@@ -76,11 +76,11 @@ impl Place {
     }
 }
 
-fn run(home: &Home, server: &Server, args: &[&str]) -> Output {
+pub(crate) fn run(home: &Home, server: &Server, args: &[&str]) -> Output {
     home.command(args).args(["--server", &server.url()]).output().unwrap()
 }
 
-fn nodes(server: &Server) -> Vec<Value> {
+pub(crate) fn nodes(server: &Server) -> Vec<Value> {
     let listed = server.get("/v1/nodes");
     assert_eq!(listed.status, 200, "{listed:?}");
     listed.body["nodes"].as_array().unwrap().clone()
