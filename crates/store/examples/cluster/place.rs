@@ -9,13 +9,13 @@ use anyhow::{Context, Result, ensure};
 use freehold_postgres_lab::Lab;
 
 /// What differs from the settings that PostgreSQL has by itself: what an operator of such a machine would set, and room for
-/// everybody's connections. Both sides of every comparison have them.
+/// everybody's connections. `shared_buffers` come to them, a quarter of the memory. Both sides of every comparison have
+/// them.
 pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "on"),
     ("full_page_writes", "on"),
     ("synchronous_commit", "on"),
     ("autovacuum", "on"),
-    ("shared_buffers", "2GB"),
     ("max_connections", "200"),
     ("max_wal_size", "16GB"),
     ("checkpoint_timeout", "15min"),
@@ -42,7 +42,10 @@ pub(super) struct Database {
 
 impl Place {
     pub(super) fn start(more: &[(&str, &str)]) -> Result<Self> {
-        let settings: Vec<_> = SETTINGS.iter().chain(more).copied().collect();
+        let buffers = format!("{}MB", memory_mb()? / 4);
+        let mut settings = SETTINGS.to_vec();
+        settings.push(("shared_buffers", &buffers));
+        settings.extend(more);
         Ok(Self { lab: Arc::new(Lab::start_with(&settings)?) })
     }
 
@@ -103,6 +106,15 @@ impl Database {
         ensure!(output.status.success(), "pgbench failed: {}\n{said}", String::from_utf8_lossy(&output.stderr));
         Ok(said)
     }
+}
+
+/// The machine's memory.
+fn memory_mb() -> Result<u64> {
+    let told = std::fs::read_to_string("/proc/meminfo").context("asking for the machine's memory")?;
+    let total =
+        told.lines().find_map(|line| line.strip_prefix("MemTotal:")).and_then(|rest| rest.split_whitespace().next());
+    let kb: u64 = total.context("a machine that does not tell its memory")?.parse()?;
+    Ok(kb / 1024)
 }
 
 /// Processor time.
