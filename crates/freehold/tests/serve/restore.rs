@@ -1,8 +1,13 @@
-//! Registries that go back in time, on real processes: by a copy that was made for it, and by a file that was put back.
+//! Registries that go back in time, on real processes: by a copy that was made for it, by a file that was put back, and by
+//! a dump of PostgreSQL.
 
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use freehold_postgres_lab::{DATABASE_ROLE, Lab};
 use serde_json::{Value, json};
 
-use crate::support::{Home, Server, json, stderr};
+use crate::support::{Home, LONG, Server, json, stderr};
 
 fn made(server: &Server, owner: &str) -> String {
     let operation = server.until_over(&server.begin(owner));
@@ -127,4 +132,82 @@ fn a_file_that_was_put_back_is_known_by_the_mark() {
     std::fs::copy(&kept, &registry).unwrap();
     let server = home.serve();
     is_in_quarantine(&server, &alice, "its audit trail ends at");
+}
+
+/// A database of its own for a registry.
+struct Database {
+    url: String,
+    name: String,
+}
+
+impl Database {
+    fn new(lab: &Lab) -> Self {
+        let url = lab.database().unwrap();
+        let name = url.rsplit('/').next().unwrap().split('?').next().unwrap().to_owned();
+        Self { url, name }
+    }
+
+    /// One of PostgreSQL's own tools, on it.
+    fn tool(&self, lab: &Lab, tool: &str) -> Command {
+        let mut command = Command::new(format!("/usr/lib/postgresql/15/bin/{tool}"));
+        let port = lab.port().to_string();
+        command.args(["-h", "127.0.0.1", "-p", &port, "-U", DATABASE_ROLE, "-d", &self.name]);
+        command
+    }
+
+    /// Asks until the answer is as wanted.
+    fn until(&self, lab: &Lab, question: &str, wanted: &str) {
+        let deadline = Instant::now() + LONG;
+        while lab.sql(&self.name, question).unwrap().trim() != wanted {
+            assert!(Instant::now() < deadline, "{question} never is {wanted}");
+        }
+    }
+}
+
+/// A dump is read back, the server is killed in the middle of the confirmation, and it is confirmed again.
+#[test]
+fn a_dump_that_was_read_back_waits_and_is_confirmed_again_where_that_broke_off() {
+    let lab = Lab::start().unwrap();
+    let (before, back) = (Database::new(&lab), Database::new(&lab));
+    let mut home = Home::new().with("REGISTRY__URL", &before.url);
+    let server = home.serve();
+    let instances = ["user:alice", "user:bob", "user:carol"].map(|owner| made(&server, owner));
+    let dump = home.path().join("dump.sql");
+    let dumped = before.tool(&lab, "pg_dump").arg("-f").arg(&dump).status().unwrap();
+    assert!(dumped.success());
+    let late = made(&server, "user:late");
+    assert!(server.end().0.success(), "the last mark is written at the end");
+    let mut read = back.tool(&lab, "psql");
+    read.args(["-q", "-v", "ON_ERROR_STOP=1", "-f"]).arg(&dump).stdout(Stdio::null());
+    assert!(read.status().unwrap().success());
+
+    home.set("REGISTRY__URL", &back.url);
+    let server = home.serve();
+    is_in_quarantine(&server, &instances[0], "its audit trail ends at");
+    // Somebody has the guard of one: the others are raised, and then the server is killed.
+    let hold =
+        "BEGIN; SELECT 1 FROM freehold_registry.contexts WHERE owner = 'user:alice' FOR UPDATE; SELECT pg_sleep(60)";
+    let mut holding = back.tool(&lab, "psql").args(["-q", "-c", hold]).stdout(Stdio::null()).spawn().unwrap();
+    back.until(&lab, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'", "1");
+    let confirm = |server: &Server| home.command(&["restore", "confirm", "--yes", "--json", "--server", &server.url()]);
+    let broken = confirm(&server).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    back.until(&lab, "SELECT count(*) FROM freehold_registry.reservations WHERE epoch > 1048576", "2");
+    server.kill();
+    assert!(!broken.wait_with_output().unwrap().status.success());
+    let _ = lab.sql(&back.name, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'");
+    holding.wait().unwrap();
+
+    let server = home.serve();
+    is_in_quarantine(&server, &instances[0], "its audit trail ends at");
+    let confirmed = confirm(&server).output().unwrap();
+    assert!(confirmed.status.success(), "{}", stderr(&confirmed));
+    assert_eq!(json(&confirmed)["raised"], 3);
+    for instance in &instances {
+        server.until(&format!("/i/{instance}/"), |greeting| greeting.status == 200);
+    }
+    assert_eq!(server.get(&format!("/v1/instances/{late}")).status, 404);
+    assert_eq!(home.programs().iter().filter(|(of, _)| *of == late).count(), 1, "what it does not know is left alone");
+    made(&server, "user:zoe");
+    let audit = json(&home.run(&["audit", "verify", "--server", &server.url(), "--json"]));
+    assert_eq!(audit["ok"], true, "{audit:#}");
 }
