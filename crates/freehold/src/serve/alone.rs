@@ -1,21 +1,68 @@
-//! Whether this node may serve beside the others.
+//! Whether this node may serve with what it has.
 //!
 //! Instances of the process provider live on one machine, in one data folder: another node finds nothing of them there,
-//! and would make them a second time. So a node that has this provider serves alone.
+//! and would make them a second time. So a node that has this provider serves alone, and only from the folder that its
+//! instances are in.
+
+use std::path::Path;
 
 use freehold_domain::lease::NodeId;
-use freehold_engine::ports::{LIVE_FOR, NodeRecord, Store};
+use freehold_engine::ports::{InstanceQuery, LIVE_FOR, NodeRecord, Store, StoreError};
+use freehold_providers::process;
 
 use crate::config::{Config, ProviderConfig};
 use crate::exit::Failure;
 
-/// Refuses to serve beside others with a provider that only this machine has.
+/// How many instances are asked for at once.
+const INSTANCES_AT_ONCE: usize = 1_000;
+
+/// Refuses to serve with a provider that only this machine has, beside others or from another folder than before.
 ///
 /// # Errors
-/// Where others serve the registry, or it does not answer.
-pub(super) async fn check(config: &Config, store: &dyn Store, own: &NodeId) -> Result<(), Failure> {
+/// Where others serve the registry, its instances are elsewhere, or it does not answer.
+pub(super) async fn check(config: &Config, store: &dyn Store, own: &NodeId, data_dir: &Path) -> Result<(), Failure> {
     let local = config.providers.iter().find(|(_, provider)| matches!(provider, ProviderConfig::Process));
     let Some((provider, _)) = local else { return Ok(()) };
+    beside_nobody(provider, store, own).await?;
+    let failed = |error: StoreError| Failure::failed(error.to_string());
+    // A registry from a backup is compared with what is here before anything is made.
+    if process::was_here(data_dir) || store.quarantine().await.map_err(failed)?.is_some() {
+        return Ok(());
+    }
+    match has_instances(provider, store).await.map_err(failed)? {
+        false => Ok(()),
+        true => Err(Failure::usage(format!(
+            "provider `{provider}` keeps its instances in the data folder, and those of this registry are in another one than \
+             {}",
+            data_dir.display()
+        ))
+        .hint(format!(
+            "start with the data folder that has them (--data-dir), on the machine they run on; if it is lost, make the \
+             folder {} and they are made anew",
+            process::instances(data_dir).display()
+        ))),
+    }
+}
+
+/// Whether anything is on record that the provider made and that is not gone.
+async fn has_instances(provider: &str, store: &dyn Store) -> Result<bool, StoreError> {
+    let mut query = InstanceQuery { released: Some(false), limit: INSTANCES_AT_ONCE, ..InstanceQuery::default() };
+    loop {
+        let page = store.instance_list(&query).await?;
+        let mut reservations = page.items.iter().map(|registered| &registered.reservation);
+        if reservations
+            .any(|reservation| reservation.provider.as_str() == provider && !reservation.resources.is_empty())
+        {
+            return Ok(true);
+        }
+        match page.next {
+            Some(after) => query.after = Some(after),
+            None => return Ok(false),
+        }
+    }
+}
+
+async fn beside_nobody(provider: &str, store: &dyn Store, own: &NodeId) -> Result<(), Failure> {
     let nodes = store.node_list().await.map_err(|error| Failure::failed(error.to_string()))?;
     match other(&nodes, own) {
         None => Ok(()),

@@ -120,7 +120,7 @@ impl Serve {
         };
         let started = beat::start(store.as_ref(), told, registry.keeps_time.then(|| clock.clone())).await;
         let started = started.map_err(|error| Failure::failed(error.to_string()))?;
-        if let Err(failure) = alone::check(&config, store.as_ref(), &holder.node).await {
+        if let Err(failure) = alone::check(&config, store.as_ref(), &holder.node, folder.path()).await {
             started.leave(store.as_ref()).await;
             return Err(failure);
         }

@@ -162,3 +162,30 @@ fn a_bad_configuration_or_crash_point_is_exit_code_2_and_changes_nothing() {
     assert_eq!(crash.status.code(), Some(2));
     assert!(stderr(&crash).contains("names no crash point"), "{}", stderr(&crash));
 }
+
+/// Programs are in the data folder, and the registry is elsewhere: a server that has another folder would take them for
+/// gone and start each a second time.
+#[test]
+fn a_server_whose_instances_are_in_another_folder_is_told_so() {
+    let lab = freehold_postgres_lab::Lab::start().unwrap();
+    let right = Home::new().with("REGISTRY__URL", &lab.database().unwrap()).with("NODE_ID", "node-a");
+    let wrong = right.elsewhere();
+    let server = right.serve();
+    let made = server.until_over(&server.begin("user:alice"));
+    let path = format!("/i/{}/", made["instance_id"].as_str().unwrap());
+    server.until(&path, |greeting| greeting.status == 200);
+    server.kill();
+    for _ in 0..2 {
+        let (error, hint) = refused(&wrong.run(&SERVE), 2);
+        assert!(error.contains("are in another one than") && error.contains("provider `local`"), "{error}");
+        assert!(hint.contains("--data-dir"), "{hint}");
+    }
+    let server = right.serve();
+    assert_eq!(server.get(&path).status, 200);
+    server.kill();
+
+    // If it is lost, as the hint has it.
+    fs::create_dir(wrong.data().join("instances")).unwrap();
+    let server = wrong.serve();
+    server.until(&path, |greeting| greeting.status == 200);
+}

@@ -29,6 +29,13 @@ impl Home {
         Self { folder: tempfile::tempdir().unwrap(), install, env, program: env!("CARGO_BIN_EXE_freehold").into() }
     }
 
+    /// Another folder for the same installation, with the same settings.
+    pub(crate) fn elsewhere(&self) -> Self {
+        let Self { folder: _, install, env, program } = self;
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, install: install.clone(), env: env.clone(), program: program.clone() }
+    }
+
     /// With a setting, by the name of its variable behind `FREEHOLD__`.
     pub(crate) fn with(mut self, setting: &str, value: &str) -> Self {
         self.set(setting, value);

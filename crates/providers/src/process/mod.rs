@@ -56,6 +56,19 @@ pub const GRACE: Duration = Duration::from_secs(10);
 /// When a call gives its answer at the latest, unless told otherwise.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Where the provider keeps its instances below a data folder.
+#[must_use]
+pub fn instances(data_dir: &Path) -> PathBuf {
+    Layout::new(data_dir.to_owned()).instances()
+}
+
+/// Whether the provider was ever opened over a data folder: whatever it made for that one is there.
+#[must_use]
+pub fn was_here(data_dir: &Path) -> bool {
+    // A folder that cannot be looked at is not taken for one that is not there.
+    !matches!(instances(data_dir).try_exists(), Ok(false))
+}
+
 /// What is kept back of a call's time for the killing after the grace, and for the answer.
 const MARGIN: Duration = Duration::from_secs(2);
 
