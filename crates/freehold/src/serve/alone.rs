@@ -44,15 +44,12 @@ pub(super) async fn check(config: &Config, store: &dyn Store, own: &NodeId, data
     }
 }
 
-/// Whether anything is on record that the provider made and that is not gone.
+/// Whether anything is on record that the provider made, or may have made, and that is not gone.
 async fn has_instances(provider: &str, store: &dyn Store) -> Result<bool, StoreError> {
     let mut query = InstanceQuery { released: Some(false), limit: INSTANCES_AT_ONCE, ..InstanceQuery::default() };
     loop {
         let page = store.instance_list(&query).await?;
-        let mut reservations = page.items.iter().map(|registered| &registered.reservation);
-        if reservations
-            .any(|reservation| reservation.provider.as_str() == provider && !reservation.resources.is_empty())
-        {
+        if page.items.iter().any(|registered| registered.reservation.provider.as_str() == provider) {
             return Ok(true);
         }
         match page.next {
