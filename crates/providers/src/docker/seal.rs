@@ -57,7 +57,7 @@ impl Place<'_> {
             "Labels": names::tombstone_labels(self.ident, ResourceKind::Runtime),
             "NetworkDisabled": true,
         });
-        let began = Instant::now();
+        let mut unseen: Option<(String, Instant)> = None;
         loop {
             let made = self
                 .change(Call::MakeContainer, "/containers/create", |ask: Ask| ask.with("name", &name).json(&body))
@@ -72,15 +72,22 @@ impl Place<'_> {
                         Standing::Ours => self.remove_container(&container.id).await?,
                     },
                     // It is being made, or being removed; or it is what a Podman that was killed while it made one does
-                    // not know of, and keeps the name for.
+                    // not know of, and keeps the name for: the same for long.
                     None => {
-                        if began.elapsed() > REMNANT_AFTER
-                            && let Some(id) = holder_of_name(&made.message)
-                        {
-                            tracing::warn!(instance = %self.ident.instance, id, "removing what the engine half made and forgot");
-                            self.remove_container(id).await?;
-                        } else if !self.pause().await {
-                            return Err(Outcome::Unknown(format!("{name} is taken, and cannot be seen")));
+                        let holder = holder_of_name(&made.message).map(str::to_owned);
+                        unseen = match (unseen, holder) {
+                            (Some(known), Some(id)) if known.0 == id => Some(known),
+                            (_, holder) => holder.map(|id| (id, Instant::now())),
+                        };
+                        match &unseen {
+                            Some((id, since)) if since.elapsed() > REMNANT_AFTER => {
+                                tracing::warn!(instance = %self.ident.instance, id, "removing what the engine half made and forgot");
+                                self.remove_container(id).await?;
+                            }
+                            _ if !self.pause().await => {
+                                return Err(Outcome::Unknown(format!("{name} is taken, and cannot be seen")));
+                            }
+                            _ => {}
                         }
                     }
                 },
