@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use freehold_engine::ports::Clock as _;
 use freehold_store::postgres::Url;
-use freehold_store::postgres::house::{Move, MoveError, Moved, Progress, move_house};
+use freehold_store::postgres::house::{Move, MoveError, Moved, Outcome, Part, Progress, move_house};
 use serde::Serialize;
 
 use super::Context;
@@ -49,6 +49,14 @@ struct Report {
     install: String,
     from: String,
     to: String,
+    /// Whether an earlier run brought it to its end. It is served from there, and there is nothing to compare any more.
+    moved_before: bool,
+    #[serde(flatten)]
+    compared: Option<Compared>,
+}
+
+#[derive(Serialize)]
+struct Compared {
     /// What this run copied; what an earlier one did is not among it.
     rows_copied: u64,
     tables: Vec<Table>,
@@ -142,35 +150,38 @@ impl Told {
     }
 }
 
-fn report(source: &Path, moved: Moved) -> Report {
-    let Moved { install, place, copied, parts, chains, lines, position } = moved;
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Report {
-        install,
-        from: source.display().to_string(),
-        to: place,
-        rows_copied: copied,
-        tables: parts
-            .into_iter()
-            .map(|part| Table { table: part.table, rows: part.rows, sha256: hex(&part.sha256) })
-            .collect(),
-        audit_chains: chains,
-        audit_lines: lines,
-        audit_position: position,
+fn report(source: &Path, outcome: Outcome) -> Report {
+    let from = source.display().to_string();
+    match outcome {
+        Outcome::Before { install, place } => Report { install, from, to: place, moved_before: true, compared: None },
+        Outcome::Moved(Moved { install, place, copied, parts, chains, lines, position }) => {
+            let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let table = |part: Part| Table { table: part.table, rows: part.rows, sha256: hex(&part.sha256) };
+            let compared = Compared {
+                rows_copied: copied,
+                tables: parts.into_iter().map(table).collect(),
+                audit_chains: chains,
+                audit_lines: lines,
+                audit_position: position,
+            };
+            Report { install, from, to: place, moved_before: false, compared: Some(compared) }
+        }
     }
 }
 
 fn people(report: &Report) -> String {
-    let rows = report.tables.iter().map(|part| [part.table.to_owned(), part.rows.to_string(), part.sha256.clone()]);
+    let Report { install, from, to, .. } = report;
+    let then = "Set registry.url to the new place, and start the server.";
+    let Some(compared) = &report.compared else {
+        return format!("The registry of {install} was moved to {to} before; {from} is marked as moved.\n{then}");
+    };
+    let rows = compared.tables.iter().map(|part| [part.table.to_owned(), part.rows.to_string(), part.sha256.clone()]);
     format!(
-        "{}\n\nThe registry of {} is at {}; every row is as it was, and {} audit chains of {} lines verify. {} is marked \
-         as moved.\nSet registry.url to the new place, and start the server.",
+        "{}\n\nThe registry of {install} is at {to}; every row is as it was, and {} audit chains of {} lines verify. \
+         {from} is marked as moved.\n{then}",
         table(["table", "rows", "sha-256 of both sides"], rows),
-        report.install,
-        report.to,
-        report.audit_chains,
-        report.audit_lines,
-        report.from,
+        compared.audit_chains,
+        compared.audit_lines,
     )
 }
 

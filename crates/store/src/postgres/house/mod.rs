@@ -81,6 +81,21 @@ pub struct Moved {
     pub position: u64,
 }
 
+/// How a move ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// This run brought it to its end.
+    Moved(Moved),
+    /// An earlier run did, and may not have come to say so. It is served from there, so there is nothing to compare any
+    /// more.
+    Before {
+        /// Whose it is.
+        install: String,
+        /// Where it is by now, without secrets.
+        place: String,
+    },
+}
+
 /// Why a registry is not moved. The source is as it was, and nobody can serve what is at the target.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
@@ -98,7 +113,7 @@ pub enum MoveError {
     /// The source cannot be read.
     #[error(transparent)]
     Schema(#[from] SourceError),
-    /// The source was moved before, and is served there.
+    /// The source was moved before, to another place than was asked for.
     #[error("the registry was moved to {place} before")]
     AlreadyMoved {
         /// Where it is.
@@ -150,18 +165,21 @@ pub enum MoveError {
     },
 }
 
-/// Moves a registry. Run again after any end but a good one, it goes on.
+/// Moves a registry. Run again after any end, it goes on, or says that it is done.
 ///
 /// # Errors
 /// [`MoveError`].
-pub async fn move_house(wanted: Move<'_>, mut tell: impl FnMut(Progress)) -> Result<Moved, MoveError> {
+pub async fn move_house(wanted: Move<'_>, mut tell: impl FnMut(Progress)) -> Result<Outcome, MoveError> {
     let source = Source::open(wanted.source)?;
     let mut target = Target::connect(wanted.target, wanted.with_records).await?;
     let state = target.state().await?;
-    if let Some(place) = source.moved_to()?
-        && !(place == target.place() && state.is_coming(&source.install))
-    {
-        return Err(MoveError::AlreadyMoved { place });
+    if let Some(place) = source.moved_to()? {
+        if place == target.place() && state.is_there(&source.install) {
+            return Ok(Outcome::Before { install: source.install, place });
+        }
+        if place != target.place() || !state.is_coming(&source.install) {
+            return Err(MoveError::AlreadyMoved { place });
+        }
     }
     let state = match state {
         State::Coming { .. } if wanted.anew && state.is_coming(&source.install) => {
@@ -177,5 +195,6 @@ pub async fn move_house(wanted: Move<'_>, mut tell: impl FnMut(Progress)) -> Res
     source.mark_moved(target.place(), wanted.now)?;
     target.open().await?;
     let position = source.position;
-    Ok(Moved { install: source.install, place: target.place().to_owned(), copied, parts, chains, lines, position })
+    let (install, place) = (source.install, target.place().to_owned());
+    Ok(Outcome::Moved(Moved { install, place, copied, parts, chains, lines, position }))
 }

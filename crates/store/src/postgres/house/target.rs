@@ -45,6 +45,14 @@ impl State {
             Self::Empty | Self::There { .. } => false,
         }
     }
+
+    /// Whether this installation's registry is there, to be served.
+    pub(super) fn is_there(&self, whose: &str) -> bool {
+        match self {
+            Self::There { install } => install == whose,
+            Self::Empty | Self::Coming { .. } => false,
+        }
+    }
 }
 
 /// Where to go on.
