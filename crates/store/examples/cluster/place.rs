@@ -18,6 +18,8 @@ pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("autovacuum", "on"),
     ("max_connections", "200"),
     ("max_wal_size", "16GB"),
+    // Files of the log are used again, and none is made while somebody waits for a commit.
+    ("min_wal_size", "8GB"),
     ("checkpoint_timeout", "15min"),
     ("wal_compression", "lz4"),
     ("maintenance_work_mem", "1GB"),

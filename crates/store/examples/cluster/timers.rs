@@ -12,6 +12,7 @@ use freehold_domain::lease::Holder;
 use freehold_engine::ports::{Share, Store};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use super::fill::{State, fill};
 use super::load::{self, Seen};
@@ -34,8 +35,14 @@ const ADMITTING: u32 = 16;
 /// How many operations one look takes, as the program's own loop does.
 const AT_ONCE: usize = 256;
 
-/// The pause behind a look that is full, as the program's own loop has it.
-const PAUSE: Duration = Duration::from_millis(90);
+/// How many of them are claimed together, as the program's own loop does.
+const TOGETHER: usize = 32;
+
+/// The time from some that are claimed together to the next, as the program's own loop has it.
+const PACE: Duration = Duration::from_micros(11_700);
+
+/// How long what was put in is left alone before anything is measured: the system is still writing it.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// How many operations a node runs at once, as the program does.
 const RUNNING: usize = 256;
@@ -47,6 +54,7 @@ pub(super) async fn measure(options: &Options, place: &Place) -> Result<Row> {
     let database = place.database()?;
     eprintln!("filling {} timers …", options.timers);
     fill(&database, options.timers, State::Due).await?;
+    tokio::time::sleep(SETTLING).await;
     let due = "SELECT count(*) FROM freehold_registry.operations \
                WHERE due_at <= extract(epoch FROM clock_timestamp()) * 1000000";
     let before = database.number(due)?;
@@ -105,10 +113,10 @@ pub(super) async fn measure(options: &Options, place: &Place) -> Result<Row> {
                 too_late.load(Ordering::Relaxed)
             ),
             format!(
-                "{NODES} nodes, each a store of its own over at most {} connections, claim {AT_ONCE} at a look with {} ms \
-                 between looks; nothing else is done with what is claimed, and a third one admits",
+                "{NODES} nodes, each a store of its own over at most {} connections, look for {AT_ONCE} and claim {TOGETHER} \
+                 every {:.1} ms; nothing else is done with what is claimed, and a third one admits",
                 options.connections,
-                PAUSE.as_millis()
+                PACE.as_secs_f64() * 1_000.0
             ),
             format!(
                 "meanwhile {ADMISSIONS_PER_SECOND} admissions a second were asked for, each counted from when it was to begin: \
@@ -156,13 +164,19 @@ impl Node {
     async fn drain(self) -> Result<()> {
         let mut claims = JoinSet::new();
         let store = store::open(&self.database, self.connections).await?;
+        let mut pace = tokio::time::interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while Instant::now() < self.until {
             let claiming = self.claiming().clone();
             let due = store.due_list(AT_ONCE + claiming.len(), self.share, &[]).await?;
             if due.is_empty() {
                 break;
             }
-            for operation in due.into_iter().filter(|operation| !claiming.contains(operation)).take(AT_ONCE) {
+            let operations = due.into_iter().filter(|operation| !claiming.contains(operation));
+            for (number, operation) in operations.take(AT_ONCE).enumerate() {
+                if number % TOGETHER == 0 {
+                    pace.tick().await;
+                }
                 let place = Arc::clone(&self.places).acquire_owned().await?;
                 self.claiming().insert(operation);
                 let (node, store) = (self.clone(), Arc::clone(&store));
@@ -178,7 +192,7 @@ impl Node {
             while let Some(claim) = claims.try_join_next() {
                 claim??;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(PACE).await;
         }
         claims.join_all().await.into_iter().collect()
     }

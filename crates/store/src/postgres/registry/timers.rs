@@ -15,8 +15,9 @@ use crate::postgres::args::Args;
 use crate::shared::fields::Fields as _;
 use crate::shared::json;
 
-/// How many operations of one part a look reads at first: where much is due everywhere, that is enough.
-const OF_A_PART: i64 = 16;
+/// How much more of each part is read where what was read of some is all due, and too little in all: where few parts have
+/// much.
+const DEEPER: i64 = 8;
 
 /// How long nodes leave to each other what is due in the parts that the other begins with, in microseconds.
 const LEFT_FOR: i64 = 1_000_000;
@@ -25,34 +26,49 @@ const LEFT_FOR: i64 = 1_000_000;
 /// those have a backlog, it is not read through again and again. What is behind so many waits until they get on.
 const PASSED_BY: i64 = 1_000;
 
-/// How much seldomer than its own parts a node takes what others left, by how many it has and wants: where everything waits
-/// for long, nodes that look at the same time are told of different operations, and what nobody begins with still has its
-/// turn in every look that is full.
-fn others_turns(limit: usize, own_parts: usize) -> i64 {
-    i64::try_from(limit / own_parts.max(1)).unwrap_or(i64::MAX).max(1)
-}
+/// Of so many that a node is told of one is of what others begin with, where it has enough of its own: what two nodes are both
+/// told of only one of them gets, and what nobody begins with still has its turn in every look that is full.
+const OTHERS_TURN: i64 = 32;
 
 /// How long a check that one node was told of is not told to another, in microseconds.
 const CHECK_LEFT_FOR: i64 = 15_000_000;
 
+/// The first of what is due in each of some parts, with the turn that each has in its part, and how many more would have been
+/// read of it.
+macro_rules! fronts {
+    ($parts:literal, $until:literal, $most:literal, $through:literal) => {
+        concat!(
+            "SELECT d.id, d.due_at, d.turn, ",
+            $most,
+            "::bigint - d.turn AS more, row_number() OVER (ORDER BY d.turn, d.due_at) AS place FROM unnest(",
+            $parts,
+            "::smallint[]) AS p(shard) CROSS JOIN LATERAL ( \
+                SELECT o.id, o.due_at, row_number() OVER (ORDER BY o.due_at) AS turn FROM ( \
+                    SELECT x.id, x.due_at FROM ( \
+                        SELECT y.context_id, y.id, y.instance_id, y.due_at FROM freehold_registry.operations y \
+                        WHERE y.shard = p.shard AND y.due_at IS NOT NULL AND y.due_at <= ",
+            $until,
+            " ORDER BY y.due_at LIMIT ",
+            $through,
+            "::bigint) x \
+                    WHERE cardinality($8::text[]) = 0 OR NOT EXISTS ( \
+                        SELECT 1 FROM freehold_registry.reservations r WHERE r.context_id = x.context_id \
+                            AND r.instance_id = x.instance_id AND r.provider = ANY ($8::text[])) \
+                    ORDER BY x.due_at LIMIT ",
+            $most,
+            "::bigint) o) d"
+        )
+    };
+}
+
 pub(super) const DUE: &str = concat!(
     "WITH t AS MATERIALIZED (SELECT ",
     now_or_given!(),
-    " AS now), \
-     part AS MATERIALIZED ( \
-        SELECT s.shard, s.mine, CASE WHEN s.mine THEN t.now ELSE t.now - $2::bigint END AS until \
-        FROM t, unnest($3::smallint[], $4::boolean[]) AS s(shard, mine)) \
-     SELECT d.id, d.turn FROM part p CROSS JOIN LATERAL ( \
-        SELECT o.id, o.due_at, row_number() OVER (ORDER BY o.due_at) AS turn FROM ( \
-            SELECT x.id, x.due_at FROM ( \
-                SELECT y.context_id, y.id, y.instance_id, y.due_at FROM freehold_registry.operations y \
-                WHERE y.shard = p.shard AND y.due_at IS NOT NULL AND y.due_at <= p.until \
-                ORDER BY y.due_at LIMIT $9::bigint) x \
-            WHERE cardinality($8::text[]) = 0 OR NOT EXISTS ( \
-                SELECT 1 FROM freehold_registry.reservations r WHERE r.context_id = x.context_id \
-                    AND r.instance_id = x.instance_id AND r.provider = ANY ($8::text[])) \
-            ORDER BY x.due_at LIMIT $5::bigint) o) d \
-     ORDER BY CASE WHEN p.mine THEN d.turn ELSE d.turn * $7::bigint END, d.due_at LIMIT $6::bigint"
+    " AS now) SELECT f.id, f.more FROM (SELECT m.*, 1 AS seldomer FROM (",
+    fronts!("$3", "(SELECT now FROM t)", "$5", "$9"),
+    ") m UNION ALL SELECT l.*, $7::bigint FROM (",
+    fronts!("$4", "(SELECT now - $2::bigint FROM t)", "$10", "$11"),
+    ") l) f ORDER BY f.place * f.seldomer, f.due_at LIMIT $6::bigint"
 );
 
 pub(super) const DUE_NEXT: &str = "\
@@ -113,36 +129,32 @@ impl PostgresStore {
         elsewhere: &[ProviderName],
     ) -> Result<Vec<OperationId>, StoreError> {
         let limit = limit.min(super::lists::LIST_MAX);
-        let of_a_part = OF_A_PART.max(i64::try_from(limit / usize::from(SHARDS)).unwrap_or(i64::MAX));
-        let mut due = self.front(limit, share, elsewhere, of_a_part).await?;
-        // Where few parts have much, they have more than was read of them.
-        if due.len() < limit && due.iter().any(|(_, turn)| *turn == of_a_part) {
-            due = self.front(limit, share, elsewhere, i64::try_from(limit).unwrap_or(i64::MAX)).await?;
+        let (mine, others): (Vec<i16>, Vec<i16>) = parts().partition(|part| share.has(u32::from(part.cast_unsigned())));
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let through = |most: i64| if elsewhere.is_empty() { most } else { most.max(PASSED_BY) };
+        // Of each part so many that it is enough where much is due everywhere.
+        let each = |parts: &[i16], of: i64| (of / i64::try_from(parts.len()).unwrap_or(i64::MAX).max(1)).max(1);
+        let (mut of_mine, mut of_others) = (each(&mine, most), each(&others, most / OTHERS_TURN));
+        loop {
+            let args = Args::default()
+                .number_or_null(self.desk.time.given())
+                .number(LEFT_FOR)
+                .column(mine.clone(), Type::INT2_ARRAY)
+                .column(others.clone(), Type::INT2_ARRAY)
+                .number(of_mine)
+                .limit(limit)
+                .number(OTHERS_TURN)
+                .column(names(elsewhere), Type::TEXT_ARRAY)
+                .number(through(of_mine))
+                .number(of_others)
+                .number(through(of_others));
+            let due = all(&self.rows(DUE, args).await?, |columns| Ok((columns.id()?, columns.number()?)))?;
+            // Where few parts have much, they have more than was read of them; one that was read to its end fills the look.
+            if due.len() >= limit || due.iter().all(|(_, more)| *more > 0) {
+                return Ok(due.into_iter().map(|(operation, _)| operation).collect());
+            }
+            (of_mine, of_others) = ((of_mine * DEEPER).min(most), (of_others * DEEPER).min(most));
         }
-        Ok(due.into_iter().map(|(operation, _)| operation).collect())
-    }
-
-    /// The first of what is due, with the turn that each has in its part; of each part so many at the most.
-    async fn front(
-        &self,
-        limit: usize,
-        share: Share,
-        elsewhere: &[ProviderName],
-        of_a_part: i64,
-    ) -> Result<Vec<(OperationId, i64)>, StoreError> {
-        let mine: Vec<bool> = (0..SHARDS).map(|shard| share.has(u32::from(shard))).collect();
-        let others_turns = others_turns(limit, mine.iter().filter(|mine| **mine).count());
-        let args = Args::default()
-            .number_or_null(self.desk.time.given())
-            .number(LEFT_FOR)
-            .column(parts().collect(), Type::INT2_ARRAY)
-            .column(mine, Type::BOOL_ARRAY)
-            .number(of_a_part)
-            .limit(limit)
-            .number(others_turns)
-            .column(names(elsewhere), Type::TEXT_ARRAY)
-            .number(if elsewhere.is_empty() { of_a_part } else { of_a_part.max(PASSED_BY) });
-        all(&self.rows(DUE, args).await?, |columns| Ok((columns.id()?, columns.number()?)))
     }
 
     /// When the next timer rings.
