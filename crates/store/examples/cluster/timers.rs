@@ -41,9 +41,6 @@ const TOGETHER: usize = 32;
 /// The time from some that are claimed together to the next, as the program's own loop has it.
 const PACE: Duration = Duration::from_micros(11_700);
 
-/// How long what was put in is left alone before anything is measured: the system is still writing it.
-const SETTLING: Duration = Duration::from_secs(20);
-
 /// How many operations a node runs at once, as the program does.
 const RUNNING: usize = 256;
 
@@ -54,7 +51,6 @@ pub(super) async fn measure(options: &Options, place: &Place) -> Result<Row> {
     let database = place.database()?;
     eprintln!("filling {} timers …", options.timers);
     fill(&database, options.timers, State::Due).await?;
-    tokio::time::sleep(SETTLING).await;
     let due = "SELECT count(*) FROM freehold_registry.operations \
                WHERE due_at <= extract(epoch FROM clock_timestamp()) * 1000000";
     let before = database.number(due)?;

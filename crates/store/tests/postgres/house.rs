@@ -336,6 +336,28 @@ fn what_was_served_in_between_is_noticed_and_begun_anew() {
     });
 }
 
+/// The last commit of a run that was ended may arrive while the next one compares, and a server may have started since.
+#[test]
+fn what_is_served_already_keeps_its_sequences() {
+    let place = Place::new();
+    let url: Url = place.url.parse().expect("a URL");
+    block_on(async {
+        let house = House::furnished().await;
+        let mut arrived = false;
+        let sql = |statement: &str| place.sql(statement).expect("it is done");
+        let moved = move_house(house.wanted(&url), |progress| {
+            if matches!(progress, Progress::Chained(_)) && !arrived {
+                arrived = true;
+                sql("DELETE FROM freehold_registry.moving");
+                sql("SELECT setval('freehold_registry.audit_position', 9000000)");
+            }
+        });
+        moved.await.expect("it moves");
+        assert!(arrived);
+        assert_eq!(sql("SELECT last_value FROM freehold_registry.audit_position").trim(), "9000000");
+    });
+}
+
 /// The comparison is what stands between a row that got lost and a registry that is served without it.
 #[test]
 fn a_row_that_is_not_as_it_was_stops_the_move() {

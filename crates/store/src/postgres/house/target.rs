@@ -263,9 +263,14 @@ impl Target {
         rows.iter().map(|row| head(row).map_err(|error| failed(&error))).collect()
     }
 
-    /// Sets the sequences behind what is there, and lets the registry be served.
+    /// Lets the registry be served, with its sequences behind what is there. An earlier run's last commit may arrive while this
+    /// one compares; then it may be served already, and its sequences are no longer this move's to set.
     pub(super) async fn open(&mut self) -> Result<(), MoveError> {
         let tx = self.client.build_transaction().start().await.map_err(|error| failed(&error))?;
+        let opened = tx.execute_typed("DELETE FROM freehold_registry.moving", &[]).await;
+        if opened.map_err(|error| failed(&error))? == 0 {
+            return Ok(());
+        }
         let mut statements = "\
             SELECT setval('freehold_registry.audit_position', GREATEST(max(position), 1), max(position) IS NOT NULL) \
             FROM freehold_registry.audit; "
@@ -273,10 +278,9 @@ impl Target {
         if self.with_records {
             statements.push_str(
                 "SELECT setval(pg_get_serial_sequence('freehold.freehold_subscription_change_log', 'position'), \
-                 GREATEST(max(position), 1), max(position) IS NOT NULL) FROM freehold.freehold_subscription_change_log; ",
+                 GREATEST(max(position), 1), max(position) IS NOT NULL) FROM freehold.freehold_subscription_change_log",
             );
         }
-        statements.push_str("DELETE FROM freehold_registry.moving");
         tx.batch_execute(&statements).await.map_err(|error| failed(&error))?;
         tx.commit().await.map_err(|error| failed(&error))
     }

@@ -131,7 +131,7 @@ impl PostgresStore {
         let limit = limit.min(super::lists::LIST_MAX);
         let (mine, others): (Vec<i16>, Vec<i16>) = parts().partition(|part| share.has(u32::from(part.cast_unsigned())));
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
-        let through = |most: i64| if elsewhere.is_empty() { most } else { most.max(PASSED_BY) };
+        let through = |of_a_part: i64| if elsewhere.is_empty() { of_a_part } else { of_a_part.max(PASSED_BY) };
         // Of each part so many that it is enough where much is due everywhere.
         let each = |parts: &[i16], of: i64| (of / i64::try_from(parts.len()).unwrap_or(i64::MAX).max(1)).max(1);
         let (mut of_mine, mut of_others) = (each(&mine, most), each(&others, most / OTHERS_TURN));

@@ -49,7 +49,7 @@ fn where_everything_waits_for_long_nodes_are_told_of_different_operations_and_no
             );
         }
         let both = one.intersection(&other).count();
-        assert!(both <= LOOK / 2, "of {LOOK} operations {both} are told to both");
+        assert!(both <= LOOK / 8, "of {LOOK} operations {both} are told to both");
         // A node that never comes back leaves nothing behind: looked at for long enough, every operation is listed.
         let mut listed = BTreeSet::new();
         for _ in 0..WAITING {
